@@ -1,0 +1,36 @@
+// swift-tools-version: 6.0
+import PackageDescription
+
+// One executable a lesson, a few libraries beneath them, no package dependencies. `Lessons/README.md` is the course's
+// index; each folder of `Sources` holds one library or a family of executables.
+
+func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: dependencies)
+}
+
+func lesson(_ name: String) -> Target {
+  .executableTarget(name: name, dependencies: ["CLinux", "LessonSupport"], path: "Sources/Lessons/\(name)")
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .testTarget(name: name, dependencies: dependencies + ["TestSupport"], path: "Tests/\(name)")
+}
+
+let lessons = ["lesson1-socket", "lesson2-bind", "lesson3-listen"]
+
+let package = Package(
+  name: "SocketSteps",
+  targets: [
+    .systemLibrary(name: "CLinux"),
+    library("SystemCalls", ["CLinux"]),
+    library("CommandLineTool", ["CLinux", "SystemCalls"]),
+    library("KernelState", ["CLinux", "SystemCalls"]),
+    library("Tracing", ["CLinux", "SystemCalls"]),
+    library("Story", ["CLinux", "SystemCalls", "CommandLineTool", "KernelState", "Tracing"]),
+    library("LessonSupport", ["CLinux", "SystemCalls", "CommandLineTool", "Story"]),
+    .executableTarget(
+      name: "follow", dependencies: ["CLinux", "SystemCalls", "CommandLineTool", "Tracing", "Story"],
+      path: "Sources/Tools/follow"),
+  ] + lessons.map(lesson),
+  swiftLanguageModes: [.v6]
+)

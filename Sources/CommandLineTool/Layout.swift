@@ -1,0 +1,41 @@
+extension String {
+  /// The text broken into lines of at most `width` columns, at spaces. A longer word stands on a line of its own, whole.
+  public func wrapped(to width: Int) -> [String] {
+    var lines: [String] = []
+    for paragraph in split(separator: "\n", omittingEmptySubsequences: false) {
+      var line = ""
+      for word in paragraph.split(separator: " ") {
+        if line.isEmpty {
+          line = String(word)
+        } else if line.count + 1 + word.count <= width {
+          line += " " + word
+        } else {
+          lines.append(line)
+          line = String(word)
+        }
+      }
+      lines.append(line)
+    }
+    return lines
+  }
+
+  /// The text with spaces after it, up to `width` columns. A longer one stays as it is.
+  public func padded(to width: Int) -> String {
+    self + String(repeating: " ", count: Swift.max(0, width - count))
+  }
+
+  /// The text with spaces before it, up to `width` columns.
+  public func paddedLeft(to width: Int) -> String {
+    String(repeating: " ", count: Swift.max(0, width - count)) + self
+  }
+
+  /// The text, or as much of it as fits into `width` columns with an ellipsis.
+  public func truncated(to width: Int) -> String {
+    count <= width ? self : String(prefix(Swift.max(0, width - 1))) + "…"
+  }
+}
+
+/// A count with its word: "1 call", "3 calls".
+public func counted(_ count: Int, _ word: String, plural: String? = nil) -> String {
+  "\(count) " + (count == 1 ? word : plural ?? word + "s")
+}

@@ -1,0 +1,86 @@
+import CommandLineTool
+import Glibc
+import Story
+import SystemCalls
+import Tracing
+
+/// What a lesson was told on its command line.
+public struct Lesson: Sendable {
+  /// The port to bind: 0, the kernel's choice, unless `--port` was given.
+  public let port: UInt16
+}
+
+/// A lesson's first line.
+///
+/// The lesson starts itself again, as a program to be followed, and this process becomes the narrator: it stops the other at
+/// each socket call, asks the kernel, and tells. In the followed program, and with `--bare`, `begin` returns, and the lesson's
+/// own code runs; its first descriptor is 3.
+@discardableResult
+public func begin() -> Lesson {
+  let name = CommandLine.arguments.first?.split(separator: "/").last.map(String.init) ?? "lesson"
+  do throws(Complaint) {
+    if let rest = Launcher.becomeTraced(Array(CommandLine.arguments.dropFirst())) {
+      return Lesson(port: try port(try syntax(name).parse(rest)))
+    }
+    let words = Array(CommandLine.arguments.dropFirst())
+    let arguments = try syntax(name).parse(words)
+    let port = try port(arguments)
+    if arguments.has("help") {
+      print(syntax(name).help(width: Terminal(descriptor: STDOUT_FILENO).width), terminator: "")
+      exit(ExitStatus.success)
+    }
+    if arguments.has("bare") { return Lesson(port: port) }
+    exit(try narrate(name, words, arguments))
+  } catch {
+    exit(command: name, complaint: error)
+  }
+}
+
+private func syntax(_ name: String) -> CommandLineSyntax {
+  CommandLineSyntax(
+    command: name,
+    purpose: "A lesson on the life of a TCP socket. It makes raw system calls; what is printed beside each is what the "
+      + "kernel said of it in this run. Lessons/README.md is the course.",
+    options: [
+      .init("bare", help: "no narrator: the lesson's calls and words alone, for strace"),
+      .init("step", help: "wait for a key after each step (the default at a terminal)"),
+      .init("no-step", help: "do not wait"),
+      .init("port", value: "N", help: "the port to bind (0, the kernel's choice)"),
+      .init("format", choices: ["text", "json"], help: "how to tell it; json is one object a line"),
+      .init("verbose", short: "v", help: "all that the kernel says, and through which call, not only what changed"),
+      .init("color", choices: ColorMode.allCases.map(\.rawValue), help: "when to colour (auto: at a terminal)"),
+    ])
+}
+
+private func port(_ arguments: Arguments) throws(Complaint) -> UInt16 {
+  UInt16(clamping: try arguments.number("port", in: 0...65535) ?? 0)
+}
+
+private func narrate(_ name: String, _ words: [String], _ arguments: Arguments) throws(Complaint) -> Int32 {
+  signal(SIGPIPE, SIG_IGN)  // a closed pipe is an error of write, and ends the lesson in order
+  if arguments.has("step"), arguments.has("no-step") { throw .usage("--step and --no-step exclude each other") }
+  let terminal = Terminal(descriptor: STDOUT_FILENO)
+  let output = Output(descriptor: STDOUT_FILENO)
+  let teller: any Teller
+  if arguments["format"] == "json" {
+    teller = JSONTeller(output: output)
+  } else {
+    var options = TerminalTeller.Options()
+    options.color = terminal.wantsColor(arguments["color"].flatMap(ColorMode.init) ?? .auto)
+    options.isVerbose = arguments.has("verbose")
+    options.width = terminal.width
+    options.showsDescriptors = true
+    teller = TerminalTeller(output: output, options: options)
+  }
+  var options = Narrator.Options()
+  let isAtTerminal = terminal.isTerminal && Terminal(descriptor: STDIN_FILENO).isTerminal
+  options.pauses = arguments.has("step") || isAtTerminal && !arguments.has("no-step")
+  let status = try Narrator(subject: .lesson, options: options, teller: teller).run(name: name, arguments: words)
+  return min(status, 1) == status || status == ExitStatus.interrupted || status == ExitStatus.outputClosed
+    ? status : lessonStatus(status)
+}
+
+/// A lesson has two ways to end by itself: it showed what it teaches, or not.
+private func lessonStatus(_ status: Int32) -> Int32 {
+  [128 + SIGTERM, 128 + SIGHUP].contains(status) ? status : ExitStatus.failure
+}

@@ -1,0 +1,36 @@
+import Glibc
+import KernelState
+import Tracing
+
+/// What to do about a call that failed.
+enum Advice {
+  /// One sentence, or nil where the error speaks for itself.
+  static func text(for call: Call) -> String? {
+    guard let error = call.error else { return nil }
+    switch (call.systemCall, error.rawValue) {
+    case (.bind, EADDRINUSE):
+      return "Another socket has this address and port. Find it: ss -tanp (as root, to see whose it is); or use port 0."
+    case (.bind, EADDRNOTAVAIL): return "No interface of this host has that address. See what there is: ip address"
+    case (.bind, EACCES):
+      return "The port lies below net.ipv4.ip_unprivileged_port_start, and the process lacks CAP_NET_BIND_SERVICE."
+    case (.bind, EINVAL): return "The socket has an address already: it cannot be bound twice."
+    case (.listen, EADDRINUSE): return "Another socket listens on this port already."
+    case (.listen, EINVAL): return "Only a socket that is not connected can be made to listen."
+    case (.connect, ECONNREFUSED): return "The peer's kernel answered with RST: no socket listens on that port."
+    case (.connect, EINPROGRESS): return "No error: the socket is non-blocking, and the handshake goes on by itself."
+    case (.connect, ETIMEDOUT): return "No answer came: the SYNs or their answers were lost, or a firewall dropped them."
+    case (.connect, EISCONN): return "The socket is connected already."
+    case (.socket, EMFILE), (.accept, EMFILE), (.accept4, EMFILE), (.dup, EMFILE):
+      return "The process has as many descriptors as it may: ulimit -n"
+    case (.socket, EPROTONOSUPPORT): return "The family has this protocol, but not for this type of socket."
+    case (.accept, EINVAL), (.accept4, EINVAL): return "The socket does not listen."
+    case (_, EAGAIN): return "No error: the socket is non-blocking, and the call would have had to wait."
+    case (_, EPIPE): return "This end was shut down, or the peer has closed and answered with RST: nothing can be sent any more."
+    case (_, ECONNRESET): return "The peer sent RST: what was on its way is lost."
+    case (_, ENOTCONN): return "The socket is not connected."
+    case (_, ENOTSOCK): return "The descriptor is open, but it is no socket."
+    case (_, EBADF): return "The descriptor is not open. Was it closed before?"
+    default: return nil
+    }
+  }
+}

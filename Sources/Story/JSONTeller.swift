@@ -1,0 +1,168 @@
+import CommandLineTool
+import Glibc
+import KernelState
+import SystemCalls
+import Tracing
+
+/// A story for a program: one JSON object a line. `Lessons/reference/json.md` has the schema.
+public final class JSONTeller: Teller {
+  private let output: Output
+
+  public init(output: Output) { self.output = output }
+
+  public func flush() -> Bool {
+    output.flush()
+    return output.failure == nil
+  }
+
+  public func tell(_ item: StoryItem) {
+    let members: [JSON.Member] =
+      switch item {
+      case .opening(let opening):
+        [
+          .init("story", .string(opening.tool)), .init("command", .array(opening.command.map { .string($0) })),
+        ]
+      case .said(let text): [.init("say", .string(text))]
+      case .note(let text): [.init("note", .string(text))]
+      case .waiting(let process, let call): [.init("waiting", .string(call)), .init("pid", .number(process))]
+      case .process(let process, let event): Self.members(of: event, process: process)
+      case .step(let step): Self.members(of: step)
+      case .ending(let ending): Self.members(of: ending)
+      }
+    output.write(JSON.object(members).line + "\n")
+    // Whoever reads it may wait for this line.
+    output.flush()
+  }
+
+  private static func members(of step: Step) -> [JSON.Member] {
+    let call = step.call
+    return [
+      .init("step", .number(step.number)),
+      .init("pid", .number(call.process)),
+      .init("tid", .number(call.thread)),
+      .init("call", .string(call.systemCall.name)),
+      .init("text", .string(step.text.line)),
+      .init("result", call.error == nil ? .number(call.result ?? 0) : .integer(-1)),
+      .init("errno", .string(call.error?.name)),
+      .init("fd", call.descriptor.map { .number($0) } ?? .null),
+      .init("nanoseconds", .number(call.returned &- call.entered)),
+      .init("descriptors", descriptors(step.descriptors)),
+      .init("meanwhile", .array(step.meanwhile.flatMap(changes))),
+      .init("changes", .array(step.changes.flatMap(changes))),
+      .init("sockets", .array(step.after.map(socket))),
+      .init("packets", .array(step.packets.map(packet))),
+    ]
+  }
+
+  private static func members(of event: StoryItem.ProcessEvent, process: pid_t) -> [JSON.Member] {
+    let pid = JSON.Member("pid", .number(process))
+    switch event {
+    case .started(let parent):
+      return [.init("process", .string("started")), pid, .init("parent", parent.map { .number($0) } ?? .null)]
+    case .executed(let program): return [.init("process", .string("executed")), pid, .init("program", .string(program))]
+    case .signalled(let signal):
+      return [.init("process", .string("signalled")), pid, .init("signal", .string(signalName(signal)))]
+    case .ended(let status): return [.init("process", .string("ended")), pid] + members(of: status)
+    }
+  }
+
+  private static func members(of status: Tracer.Status?) -> [JSON.Member] {
+    switch status {
+    case .exited(let status)?: [.init("status", .number(status)), .init("signal", .null)]
+    case .killed(let signal)?: [.init("status", .null), .init("signal", .string(signalName(signal)))]
+    case nil: [.init("status", .null), .init("signal", .null)]
+    }
+  }
+
+  private static func members(of ending: StoryItem.Ending) -> [JSON.Member] {
+    [.init("ended", .boolean(true))] + members(of: ending.status) + [
+      .init("changes", .array(ending.changes.flatMap(changes))),
+      .init("sockets", .array(ending.sockets.map(socket))),
+      .init("packets", .array(ending.packets.map(packet))),
+    ]
+  }
+
+  private static func descriptors(_ list: DescriptorList) -> JSON {
+    .object([
+      .init("before", .array(list.before.map { .number($0) })), .init("after", .array(list.after.map { .number($0) })),
+    ])
+  }
+
+  static func value(_ value: Reading.Value?) -> JSON {
+    switch value {
+    case .number(let number)?: .number(number)
+    case .flag(let flag)?: .boolean(flag)
+    case .text(let text)?: .string(text)
+    case .address(let address)?: .string(address.description)
+    case nil: .null
+    }
+  }
+
+  static func socket(_ socket: SocketSnapshot) -> JSON {
+    let state = socket.state
+    func group(_ group: Field.Group) -> JSON {
+      let members = Field.allCases.filter { $0.group == group && state[$0] != nil }
+        .map { JSON.Member($0.rawValue, value(state[$0])) }
+      return members.isEmpty ? .null : .object(members)
+    }
+    var members: [JSON.Member] = [
+      .init("fd", socket.descriptor.map { .number($0) } ?? .null),
+      .init(
+        "descriptors",
+        .array(
+          socket.holders.map { .object([.init("pid", .number($0.process)), .init("fd", .number($0.descriptor))]) })),
+    ]
+    let always: [Field] = [
+      .cookie, .inode, .family, .type, .protocol, .state, .local, .peer, .receiveQueue, .readable, .sendQueue, .notSent,
+    ]
+    members += always.map { .init($0.rawValue, value(state[$0])) }
+    if state.isListening {
+      members += [Field.acceptQueue, .backlog].map { .init($0.rawValue, value(state[$0])) }
+    }
+    let timer = state[.timer].map { kind in
+      JSON.object([
+        .init("kind", value(kind)), .init("milliseconds", value(state[.timerRemaining])),
+        .init("retransmits", value(state[.timerRetransmits])),
+      ])
+    }
+    members += [
+      .init("timer", timer ?? .null), .init("shutdown", value(state[.shutdown])),
+      .init("owner", value(state[.owner])),
+      .init(
+        "heldBy",
+        socket.owner.map { .object([.init("pid", .number($0.process)), .init("name", .string($0.name))]) } ?? .null),
+      .init("options", group(.options)), .init("memory", group(.memory)), .init("tcp", group(.tcp)),
+    ]
+    return .object(members)
+  }
+
+  private static func changes(_ change: SocketChange) -> [JSON] {
+    let cookie = JSON.Member("cookie", value(change.socket.state[.cookie]))
+    func entry(_ field: String, _ from: JSON, _ to: JSON) -> JSON {
+      .object([cookie, .init("field", .string(field)), .init("from", from), .init("to", to)])
+    }
+    func numbers(_ holders: [SocketSnapshot.Holder]) -> JSON {
+      holders.isEmpty ? .null : holders.count == 1 ? .number(holders[0].descriptor) : .array(holders.map { .number($0.descriptor) })
+    }
+    switch change.kind {
+    case .appeared:
+      let holders = change.socket.holders
+      return [entry("state", .null, value(change.socket.state[.state]))]
+        + (holders.isEmpty ? [] : [entry("fd", .null, numbers(holders))])
+    case .vanished: return [entry("state", value(change.socket.state[.state]), .null)]
+    case .holders(let from, let to): return [entry("fd", numbers(from), numbers(to))]
+    case .field(let field): return [entry(field.field.rawValue, value(field.from?.value), value(field.to?.value))]
+    }
+  }
+
+  private static func packet(_ packet: Packet) -> JSON {
+    .object([
+      .init("time", .number(packet.time)), .init("from", .string(packet.from.description)),
+      .init("to", .string(packet.to.description)), .init("flags", .array(packet.flags.map { .string($0.rawValue) })),
+      .init("sequence", .number(packet.sequence)),
+      .init("acknowledgment", packet.has(.ack) ? .number(packet.acknowledgment) : .null),
+      .init("window", .number(packet.window)), .init("length", .number(packet.length)),
+      .init("options", .array(packet.options.map { .string($0.description) })),
+    ])
+  }
+}

@@ -1,0 +1,404 @@
+import CLinux
+import CommandLineTool
+import Glibc
+import KernelState
+import SystemCalls
+import Tracing
+
+/// Follows a program and has its story told: asks the kernel around every call, makes a `Step` of it, and waits at a
+/// terminal, with the program frozen, where that is wanted.
+public final class Narrator {
+  /// Whose story it is: what that changes in the telling.
+  public enum Subject: Sendable {
+    /// A lesson: the tool itself, whose standard output is its own words.
+    case lesson
+    /// Any program, started by its command.
+    case program([String])
+  }
+
+  public struct Options: Sendable {
+    /// Waits after each step until a key is pressed.
+    public var pauses = false
+    /// Told are these calls only; all where it is nil.
+    public var only: Set<SystemCall>?
+
+    public init() {}
+  }
+
+  private let tracer = Tracer()
+  private let world = World()
+  private let subject: Subject
+  private let options: Options
+  private let teller: any Teller
+  private let pause: Pause?
+  private let tap: PacketTap?
+  private let tapRefusal: SystemCallError?
+  private var relative = RelativeSequences()
+
+  private var texts: [pid_t: (full: CallText, short: CallText, descriptors: [Int32])] = [:]
+  private var meanwhile: [SocketChange] = []
+  private var packets: [Packet] = []
+  private var stepCount = 0
+  private var isPauseDue = false
+  private var notedRefusal = false
+  private var lostPackets: UInt64 = 0
+  private var toldWaiting: Set<pid_t> = []
+  private var hasBegun = false
+  private var interruptions = 0
+
+  /// A call that has not returned for so long is told as waiting, in milliseconds.
+  private static let waitingAfter = 300
+
+  public init(subject: Subject, options: Options, teller: any Teller) {
+    self.subject = subject
+    self.options = options
+    self.teller = teller
+    pause = options.pauses ? Pause() : nil
+    var refusal: SystemCallError?
+    var tap: PacketTap?
+    do throws(SystemCallError) { tap = try PacketTap() } catch { refusal = error }
+    self.tap = tap
+    tapRefusal = refusal
+  }
+
+  /// Starts the program, tells its story to the end, and returns the status to exit with.
+  ///
+  /// - Parameters:
+  ///   - name: the tool's own name, which is also a lesson's.
+  ///   - arguments: what the started copy of this executable gets.
+  public func run(name: String, arguments: [String]) throws(Complaint) -> Int32 {
+    if options.pauses, pause == nil {
+      throw Complaint("--step waits for keys, and there is no terminal to read them from; use --no-step")
+    }
+    // A lesson's words are told here, and nowhere else.
+    var silence: Int32?
+    if case .lesson = subject { silence = try? Descriptor.open("/dev/null", O_WRONLY).release() }
+    defer { if let silence { close(silence) } }
+    tracer.reportsEntries = true
+    tracer.spokenDescriptor = silence == nil ? nil : STDOUT_FILENO
+    do throws(SystemCallError) {
+      try tracer.start(name: name, arguments: arguments, standardOutput: silence)
+    } catch {
+      throw TracingRefusal.explain(error)
+    }
+    if case .lesson = subject { begin(StoryItem.Opening(tool: name)) }
+    let status = try follow()
+    _ = teller.flush()
+    return status
+  }
+
+  // --- the events, one after the other ---
+
+  private func follow() throws(Complaint) -> Int32 {
+    var status = ExitStatus.failure
+    while true {
+      let event: Tracer.Event?
+      do throws(SystemCallError) {
+        event = try tracer.next(quietAfter: texts.isEmpty ? nil : Self.waitingAfter)
+      } catch {
+        tracer.killAll()
+        throw TracingRefusal.explain(error)
+      }
+      guard let event else { return status }
+      switch event {
+      case .entered(let call):
+        guard hasBegun else { continue }
+        if let end = pauseIfDue() { return end }
+        enter(call)
+      case .returned(let call):
+        guard hasBegun else { continue }
+        leave(call)
+      case .said(_, let bytes): say(bytes)
+      case .quiet(let running): tellWaiting(running)
+      case .ending(let process):
+        guard hasBegun, process == tracer.process else { continue }
+        if let end = pauseIfDue() { return end }
+      case .ended(let process, let end):
+        world.kernel.forget(process: process)
+        guard hasBegun else {
+          if process == tracer.process { status = end.shellStatus }
+          continue
+        }
+        if process == tracer.process {
+          status = end.shellStatus
+          tellEnding(end)
+        } else {
+          tell(.process(process, .ended(end)))
+        }
+      case .executed(let process): executed(process)
+      case .started(let process, let parent):
+        if hasBegun, parent != nil { tell(.process(process, .started(parent: parent))) }
+      case .signalled(let process, let signal):
+        if hasBegun, signal != SIGCHLD, signal != SIGCONT { tell(.process(process, .signalled(signal))) }
+      case .interrupted(let signal, let fromTerminal):
+        if let end = interrupted(signal, fromTerminal: fromTerminal) { return end }
+      }
+      if case .lesson = subject, isOutputClosed {
+        tracer.killAll()
+        return ExitStatus.outputClosed
+      }
+    }
+  }
+
+  private func begin(_ opening: StoryItem.Opening) {
+    hasBegun = true
+    tell(.opening(opening))
+    if let tapRefusal {
+      let what = [EPERM, EACCES].contains(tapRefusal.errno.rawValue)
+        ? "it needs CAP_NET_RAW, which root has" : "\(tapRefusal)"
+      tell(.note("Packets are not shown: to listen on the loopback interface was refused (\(what))."))
+    }
+    if let refusal = world.kernel.sockDiagRefusal {
+      tell(.note("Sockets without a descriptor are not shown: NETLINK_SOCK_DIAG was refused (\(refusal))."))
+    }
+    // What it was born with.
+    _ = world.observe(openDescriptors())
+    _ = tap?.drain()
+  }
+
+  private func executed(_ process: pid_t) {
+    let program = destination(ofLink: "/proc/\(process)/exe") ?? "?"
+    if process == tracer.process, !hasBegun, case .program(let command) = subject {
+      begin(StoryItem.Opening(tool: "follow", command: command))
+    } else {
+      tell(.process(process, .executed(program: program)))
+    }
+    if let magic = try? Descriptor.open("/proc/\(process)/exe", O_RDONLY) {
+      var header = [UInt8](repeating: 0, count: 5)
+      let isRead = read(magic.number, &header, header.count) == header.count
+      if isRead, header[4] == 1 {
+        tell(.note("\(program) is a 32-bit program: its calls have other numbers, and cannot be told."))
+      }
+    }
+  }
+
+  private func enter(_ call: Call) {
+    guard isTold(call.systemCall) else { return }
+    noteAddress(call)
+    meanwhile += world.observe(openDescriptors(), focus: focus(call))
+    let memory = ProcessMemory(process: call.process)
+    texts[call.thread] = (
+      CallText(call, memory: memory), CallText(call, memory: memory, style: .short), descriptors(of: call.process)
+    )
+  }
+
+  private func leave(_ call: Call) {
+    guard let text = texts.removeValue(forKey: call.thread), let result = call.result else { return }
+    toldWaiting.remove(call.thread)
+    let before = world.sockets
+    let changes = settle(after: call)
+    collectPackets(formerly: before)
+    let memory = ProcessMemory(process: call.process)
+    stepCount += 1
+    let step = Step(
+      number: stepCount, call: call, text: text.full.finished(result: result, memory: memory),
+      shortText: text.short.finished(result: result, memory: memory), before: before, after: world.sockets,
+      meanwhile: meanwhile, changes: changes, packets: packets,
+      descriptors: DescriptorList(before: text.descriptors, after: descriptors(of: call.process)))
+    meanwhile = []
+    packets = []
+    tell(.step(step))
+    noteRefusals()
+    if call.systemCall == .ioUringSetup, call.error == nil {
+      tell(
+        .note(
+          "From here on this program can hand calls to the kernel through io_uring's shared memory. "
+            + "No system call is made for them, so they cannot be seen one by one; their effects can."))
+    }
+    isPauseDue = true
+  }
+
+  private func isTold(_ call: SystemCall) -> Bool { options.only?.contains(call) ?? true }
+
+  private func say(_ bytes: [UInt8]) {
+    var text = String(decoding: bytes, as: UTF8.self)
+    while text.hasSuffix("\n") { text.removeLast() }
+    tell(.said(text))
+  }
+
+  private func tellWaiting(_ running: [Call]) {
+    for call in running where !toldWaiting.contains(call.thread) {
+      guard let text = texts[call.thread] else { continue }
+      toldWaiting.insert(call.thread)
+      tell(.waiting(process: call.process, call: text.full.pending))
+    }
+  }
+
+  private func tellEnding(_ status: Tracer.Status) {
+    let before = world.sockets
+    let changes = settle(after: nil)
+    collectPackets(formerly: before)
+    tell(
+      .ending(
+        StoryItem.Ending(
+          status: status, changes: meanwhile + changes, packets: packets, sockets: world.sockets)))
+    meanwhile = []
+    packets = []
+  }
+
+  /// What to exit with, where the signal means the end.
+  private func interrupted(_ signal: Int32, fromTerminal: Bool) -> Int32? {
+    interruptions += 1
+    if case .program = subject, hasBegun, interruptions == 1 {
+      // The program may have its own way to end; its story goes on until it does.
+      if !fromTerminal { tracer.send(signal) }
+      return nil
+    }
+    tracer.killAll()
+    _ = teller.flush()
+    return 128 + signal
+  }
+
+  // --- asking the kernel ---
+
+  private func openDescriptors() -> [World.Descriptors] {
+    tracer.processes.map { World.Descriptors(process: $0, sockets: tracer.sockets(of: $0)) }
+  }
+
+  private func focus(_ call: Call) -> World.Descriptors {
+    World.Descriptors(process: call.process, sockets: [call.descriptor, call.newDescriptor].compactMap { $0 })
+  }
+
+  private func descriptors(of process: pid_t) -> [Int32] { numberedEntries(ofDirectory: "/proc/\(process)/fd") ?? [] }
+
+  private func noteAddress(_ call: Call) {
+    guard call.systemCall == .connect else { return }
+    let length = Int(min(call.arguments[2] & 0xffff_ffff, 128))
+    let bytes = ProcessMemory(process: call.process).read(call.arguments[1], length)
+    if let address = SocketAddress(bytes: bytes) { world.note(address: address) }
+  }
+
+  /// Reads until two readings agree and no socket is on its way to another state.
+  ///
+  /// Only after a call that may have sent something: everything else is done when it returns.
+  private func settle(after call: Call?) -> [SocketChange] {
+    let focus = call.map(self.focus)
+    var changes = world.observe(openDescriptors(), focus: focus)
+    guard call.map(Self.maySend) ?? true, world.sockets.contains(where: { $0.state.isTCP }) else { return changes }
+    let deadline = 12
+    for _ in 0..<deadline {
+      var time = timespec(tv_sec: 0, tv_nsec: 5_000_000)
+      nanosleep(&time, nil)
+      let more = world.observe(openDescriptors(), focus: focus)
+      changes = Self.merge(changes, more)
+      let isStable = !more.contains { change in
+        if case .field(let field) = change.kind { field.field.weight == .story } else { true }
+      }
+      if isStable && !world.isPassing { break }
+    }
+    return changes
+  }
+
+  private static func maySend(_ call: Call) -> Bool {
+    switch call.systemCall {
+    case .connect, .accept, .accept4, .write, .writev, .sendto, .sendmsg, .sendmmsg, .sendfile, .splice, .shutdown,
+      .close, .closeRange, .dup2, .dup3, .read, .readv, .recvfrom, .recvmsg, .recvmmsg, .ioUringEnter:
+      true
+    default: false
+    }
+  }
+
+  /// Two lists of changes, one after the other, as one: a field that changed twice changed once, from first to last.
+  private static func merge(_ first: [SocketChange], _ second: [SocketChange]) -> [SocketChange] {
+    var merged = first
+    for change in second {
+      guard case .field(let later) = change.kind else {
+        merged.append(change)
+        continue
+      }
+      let index = merged.firstIndex { known in
+        guard known.socket.id == change.socket.id else { return false }
+        switch known.kind {
+        case .appeared: return true
+        case .field(let field): return field.field == later.field
+        case .holders, .vanished: return false
+        }
+      }
+      guard let index else {
+        merged.append(change)
+        continue
+      }
+      switch merged[index].kind {
+      case .field(let earlier) where earlier.from?.value == later.to?.value: merged.remove(at: index)
+      case .field(let earlier):
+        let whole = FieldChange(field: later.field, from: earlier.from, to: later.to)
+        merged[index] = SocketChange(socket: change.socket, kind: .field(whole))
+      default: merged[index] = SocketChange(socket: change.socket, kind: merged[index].kind)
+      }
+    }
+    return merged
+  }
+
+  private func collectPackets(formerly: [SocketSnapshot]) {
+    guard let tap else { return }
+    packets += tap.drain().filter { world.owns($0, formerly: formerly) }.map { relative.number($0) }
+    if tap.lost > lostPackets {
+      tell(.note("\(counted(Int(clamping: tap.lost - lostPackets), "packet")) came too fast to be shown."))
+      lostPackets = tap.lost
+    }
+  }
+
+  private func noteRefusals() {
+    guard !notedRefusal, let refusal = world.kernel.duplicateRefusal else { return }
+    // A descriptor closed a moment ago, or a process that has ended, is no refusal.
+    guard [EPERM, EACCES, ENOSYS].contains(refusal.errno.rawValue) else { return }
+    notedRefusal = true
+    tell(
+      .note(
+        "Options and buffers are not shown: pidfd_getfd was refused (\(refusal.errno.name)), as Docker's default "
+          + "profile does. States and queues come from sock_diag alone."))
+  }
+
+  private func tell(_ item: StoryItem) { teller.tell(item) }
+
+  private var isOutputClosed: Bool { !teller.flush() }
+
+  // --- waiting for the reader ---
+
+  /// What to exit with, where the reader has had enough.
+  private func pauseIfDue() -> Int32? {
+    guard let pause, isPauseDue else { return nil }
+    isPauseDue = false
+    _ = teller.flush()
+    let hint = Hint.text(for: world.sockets, process: tracer.process)
+    while true {
+      switch pause.wait(hint: hint, signals: try? tracer.makeSignalDescriptor()) {
+      case .next: return nil
+      case .run:
+        pause.stop()
+        return nil
+      case .everything:
+        pause.show(Everything.text(of: world.sockets))
+        continue
+      case .quit:
+        tracer.killAll()
+        _ = teller.flush()
+        return ExitStatus.success
+      case .interrupted(let signal):
+        tracer.killAll()
+        _ = teller.flush()
+        return 128 + signal
+      }
+    }
+  }
+}
+
+/// Why tracing was refused, and what to do.
+enum TracingRefusal {
+  static func explain(_ error: SystemCallError) -> Complaint {
+    switch (error.call, error.errno.rawValue) {
+    case ("ptrace", EPERM):
+      let scope = text(ofFile: "/proc/sys/kernel/yama/ptrace_scope").flatMap { Int($0.prefix { $0 != "\n" }) } ?? 0
+      let cause =
+        scope >= 2
+        ? "kernel.yama.ptrace_scope is \(scope); as root: sysctl kernel.yama.ptrace_scope=1"
+        : "is it traced already, by strace or a debugger? In a container, add the SYS_PTRACE capability"
+      return Complaint("the kernel does not let this program be traced (\(error)): \(cause)")
+    case ("ptrace", EIO), ("ptrace", EINVAL):
+      return Complaint("this kernel cannot say which call a program makes (\(error)); Linux 5.3 or later can")
+    case ("ptrace", ENOSYS):
+      return Complaint("this system has no ptrace (\(error)); gVisor and some containers leave it out")
+    default: return Complaint("\(error)")
+    }
+  }
+}

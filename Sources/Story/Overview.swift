@@ -1,0 +1,111 @@
+import CommandLineTool
+import KernelState
+
+/// The whole run at a glance: a row for each step that changed a state, a column for each socket.
+struct Overview {
+  private struct Row {
+    let number: Int
+    let call: String
+    let failed: Bool
+    let cells: [Int: String]
+  }
+
+  private var rows: [Row] = []
+  private var left = 0
+  private var columns: [Int] = []
+  private var titles: [Int: [String]] = [:]
+  private var last: [Int: String] = [:]
+
+  /// A story may go on for days; its end is what one wants to see.
+  private static let limit = 60
+
+  mutating func add(_ step: Step) {
+    let isNew = note(step.after)
+    let cells = Dictionary(uniqueKeysWithValues: step.after.map { ($0.id, Self.cell($0)) })
+    guard isNew || cells != last || step.call.error != nil else { return }
+    last = cells
+    rows.append(Row(number: step.number, call: step.call.systemCall.name, failed: step.call.error != nil, cells: cells))
+    if rows.count > Self.limit {
+      rows.removeFirst()
+      left += 1
+    }
+  }
+
+  mutating func add(_ ending: StoryItem.Ending) {
+    _ = note(ending.sockets)
+    let cells = Dictionary(uniqueKeysWithValues: ending.sockets.map { ($0.id, Self.cell($0)) })
+    if cells != last { rows.append(Row(number: 0, call: "(ended)", failed: false, cells: cells)) }
+  }
+
+  private mutating func note(_ sockets: [SocketSnapshot]) -> Bool {
+    var isNew = false
+    for socket in sockets {
+      if !columns.contains(socket.id) {
+        columns.append(socket.id)
+        isNew = true
+      }
+      let title = socket.descriptor.map { "fd \($0)" } ?? (socket.label == "peer" ? "peer" : nil)
+      let known = titles[socket.id] ?? []
+      if let title, known.last != title { titles[socket.id] = known + [title] }
+      if title == nil, known.isEmpty { titles[socket.id] = ["no fd"] }
+    }
+    return isNew
+  }
+
+  private static func cell(_ socket: SocketSnapshot) -> String {
+    var text = socket.state.state ?? socket.state.text(.type) ?? "?"
+    if socket.state.isListening, let queue = socket.state.number(.acceptQueue), let backlog = socket.state.number(.backlog) {
+      text += " \(queue)/\(backlog)"
+    }
+    if let waiting = socket.state.number(.receiveQueue), waiting > 0 { text += " +\(waiting)" }
+    if socket.state.state == TCPState.close.name, let local = socket.state.local, local.port != 0 { text += " :\(local.port)" }
+    return text
+  }
+
+  /// The table, in pieces where it is too wide.
+  func lines(width: Int, color: Bool) -> [String] {
+    guard !rows.isEmpty else { return [] }
+    let shown = columns.filter { id in rows.contains { $0.cells[id] != nil } }
+    let names = rows.map(\.call.count).max() ?? 0
+    let first = 4 + min(16, max(8, names)) + 2
+    let column = 20
+    let perPiece = max(1, (width - first) / column)
+    var lines: [String] = []
+    for start in stride(from: 0, to: shown.count, by: perPiece) {
+      let piece = Array(shown[start..<min(shown.count, start + perPiece)])
+      lines.append("")
+      let heads = piece.map { id in
+        (titles[id] ?? ["no fd"]).joined(separator: ", then ").truncated(to: column - 2).padded(to: column)
+      }
+      lines.append(
+        Style.heading(String(repeating: " ", count: first) + heads.joined().trimmedRight, color: color))
+      if left > 0 { lines.append("    … the last \(rows.count) of \(rows.count + left) steps that changed a state") }
+      var before: [Int: String] = [:]
+      for row in rows {
+        let number = row.number == 0 ? "" : "\(row.number)"
+        var line = number.paddedLeft(to: 3) + (row.failed ? "✗" : " ") + row.call.truncated(to: first - 5)
+        line = (row.failed ? Style.bad : Style.plain)(line.padded(to: first), color: color)
+        for (index, id) in piece.enumerated() {
+          let cell = row.cells[id] ?? (before[id] == nil ? "" : "gone")
+          let text = cell.truncated(to: column - 2)
+          let changed = before[id] != cell && !(cell == "gone" && before[id] == "gone")
+          let shown = cell == "gone" && before[id] == "gone" ? "" : text
+          line += (changed ? Style.changed : Style.quiet)(shown, color: color)
+          if index < piece.count - 1 { line += String(repeating: " ", count: column - shown.count) }
+          if row.cells[id] != nil || before[id] != nil { before[id] = cell }
+        }
+        lines.append(line.trimmedRight)
+      }
+    }
+    return lines
+  }
+}
+
+extension String {
+  /// Without the spaces at its end.
+  var trimmedRight: String {
+    var text = self
+    while text.hasSuffix(" ") { text.removeLast() }
+    return text
+  }
+}

@@ -1,0 +1,73 @@
+import CommandLineTool
+import KernelState
+import SystemCalls
+
+/// The packets of one step, drawn between the two ends of each connection.
+struct PacketLadder {
+  /// Which address stands on the left, by connection. It stays for the whole story.
+  private var left: [Set<SocketAddress>: SocketAddress] = [:]
+
+  /// The lines, at most `width` columns wide. `label` names the socket with a local and a peer address.
+  mutating func lines(
+    of packets: [Packet], width: Int, color: Bool, label: (SocketAddress, SocketAddress) -> String?
+  ) -> [String] {
+    var order: [Set<SocketAddress>] = []
+    var groups: [Set<SocketAddress>: [Packet]] = [:]
+    for packet in packets {
+      let ends: Set = [packet.from, packet.to]
+      if groups[ends] == nil { order.append(ends) }
+      groups[ends, default: []].append(packet)
+      // The side that dials stands on the left.
+      if packet.has(.syn), !packet.has(.ack) { left[ends] = packet.from } else if left[ends] == nil { left[ends] = packet.from }
+    }
+    return order.flatMap { ends -> [String] in
+      guard let packets = groups[ends], let near = left[ends], let first = packets.first else { return [] }
+      let far = near == first.from ? first.to : first.from
+      return draw(packets, near: near, far: far, width: width, color: color, label: label)
+    }
+  }
+
+  private func draw(
+    _ packets: [Packet], near: SocketAddress, far: SocketAddress, width: Int, color: Bool,
+    label: (SocketAddress, SocketAddress) -> String?
+  ) -> [String] {
+    let margin = width >= 60 ? 9 : 2
+    let inner = max(20, min(52, width - 2 * margin - 2))
+    let nearTitle = [label(near, far), ":\(near.port)"].compactMap { $0 }.joined(separator: " ")
+    let farTitle = [":\(far.port)", label(far, near)].compactMap { $0 }.joined(separator: " ")
+    // Each title stands over its bar, as far as there is room.
+    let start = max(0, margin - nearTitle.count / 2)
+    let end = max(start + nearTitle.count + 2, margin + inner + 1 - farTitle.count / 2)
+    let title =
+      (String(repeating: " ", count: start) + nearTitle).padded(to: min(end, width - farTitle.count)) + farTitle
+    var lines = [title.truncated(to: width)]
+    for packet in packets {
+      let text = Self.text(packet).truncated(to: inner - 5)
+      let dashes = String(repeating: "─", count: inner - text.count - 5)
+      let arrow = packet.from == near ? "── \(text) \(dashes)▶" : "◀─ \(text) \(dashes)─"
+      let isReset = packet.has(.rst)
+      lines.append(
+        String(repeating: " ", count: margin) + "│" + (isReset ? Style.bad : Style.packet)(arrow, color: color) + "│")
+    }
+    return lines
+  }
+
+  /// "SYN seq 0 mss 65495", "PSH ACK seq 1, 15 bytes"
+  private static func text(_ packet: Packet) -> String {
+    var words = [packet.flags.map(\.rawValue).sorted { order($0) < order($1) }.joined(separator: " ")]
+    if packet.has(.syn) || packet.has(.fin) || packet.length > 0 || packet.has(.rst) {
+      words.append("seq \(packet.sequence)")
+    }
+    if packet.has(.ack) { words.append("ack \(packet.acknowledgment)") }
+    if packet.length > 0 { words.append(counted(packet.length, "byte")) }
+    if packet.has(.syn) {
+      words += packet.options.compactMap { if case .maximumSegmentSize = $0 { $0.description } else { nil } }
+    }
+    if packet.window == 0, !packet.has(.rst) { words.append("window 0") }
+    return words[0].padded(to: 8) + words.dropFirst().map { " " + $0 }.joined(separator: " ")
+  }
+
+  private static func order(_ flag: String) -> Int {
+    ["SYN", "FIN", "RST", "PSH", "URG", "ACK", "ECE", "CWR"].firstIndex(of: flag) ?? 9
+  }
+}

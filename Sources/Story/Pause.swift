@@ -1,0 +1,74 @@
+import CLinux
+import CommandLineTool
+import Glibc
+import SystemCalls
+
+/// Waits for the reader at a terminal.
+final class Pause {
+  enum Answer {
+    case next
+    /// On to the end, without further pauses.
+    case run
+    case everything
+    case quit
+    case interrupted(Int32)
+  }
+
+  private let keyboard: Keyboard
+  private var isOver = false
+
+  /// Nil without a terminal.
+  init?() {
+    guard let keyboard = Keyboard() else { return nil }
+    self.keyboard = keyboard
+  }
+
+  func stop() { isOver = true }
+
+  func show(_ text: String) { keyboard.prompt(text) }
+
+  func wait(hint: String, signals: consuming Descriptor?) -> Answer {
+    if isOver { return .next }
+    let keys = "   Enter: next step    ?: all that the kernel says    c: on to the end    q: quit\n"
+    let lines = keys + "   The program stands still now. In another terminal:\n     \(hint)\n"
+    keyboard.take()
+    defer { keyboard.release() }
+    keyboard.prompt(lines)
+    let signalNumber = signals?.number ?? -1
+    while true {
+      var entries = [
+        pollfd(fd: keyboard.descriptor, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: signalNumber, events: Int16(POLLIN), revents: 0),
+      ]
+      guard (try? systemCall("poll", "", { poll(&entries, 2, -1) })) != nil else { return .quit }
+      if entries[1].revents != 0 {
+        var info = signalfd_siginfo()
+        let size = MemoryLayout<signalfd_siginfo>.size
+        if read(signalNumber, &info, size) == size { return .interrupted(Int32(bitPattern: info.ssi_signo)) }
+      }
+      guard entries[0].revents != 0 else { continue }
+      guard let key = keyboard.read() else { return .quit }  // the terminal has gone
+      switch key {
+      case "\n", "\r", " ": 
+        erase(rows: 3)
+        return .next
+      case "?":
+        erase(rows: 3)
+        return .everything
+      case "c":
+        erase(rows: 3)
+        return .run
+      case "q", "\u{4}":
+        erase(rows: 3)
+        return .quit
+      default: continue
+      }
+    }
+  }
+
+  /// Takes the prompt away again, so that the story reads as one.
+  private func erase(rows: Int) {
+    guard let term = getenv("TERM"), String(cString: term) != "dumb" else { return }
+    keyboard.prompt("\u{1b}[\(rows)A\u{1b}[J")
+  }
+}

@@ -1,0 +1,131 @@
+import Glibc
+import KernelState
+import SystemCalls
+import Tracing
+
+/// One socket at one moment, and who holds it.
+public struct SocketSnapshot: Sendable, Hashable {
+  /// The socket's number in this story. It stays when the cookie cannot be read.
+  public let id: Int
+  public var state: SocketState
+  /// The descriptors that followed processes have for it, in the order of the processes.
+  public var holders: [Holder]
+  /// The last descriptor that one of them had, where none has one any more.
+  public var formerDescriptor: Int32?
+  /// Another program that holds it, where that is so and can be seen.
+  public var owner: SocketOwner?
+
+  public struct Holder: Sendable, Hashable {
+    public let process: pid_t
+    public let descriptor: Int32
+  }
+
+  /// Its first descriptor, or nil.
+  public var descriptor: Int32? { holders.first?.descriptor }
+
+  /// "fd 3", "fd 3, 4", "was fd 3", "no fd", "peer": how a person tells it from the others.
+  public var label: String {
+    var numbers: [Int32] = []
+    for holder in holders where !numbers.contains(holder.descriptor) { numbers.append(holder.descriptor) }
+    if !numbers.isEmpty { return "fd " + numbers.map(String.init).joined(separator: ", ") }
+    if let formerDescriptor { return "was fd \(formerDescriptor)" }
+    return (state.inode ?? 0) == 0 ? "no fd" : "peer"
+  }
+}
+
+/// What is different about one socket at the second of two readings.
+public struct SocketChange: Sendable, Hashable {
+  public enum Kind: Sendable, Hashable {
+    /// It was not there, or not known, before.
+    case appeared
+    /// The kernel knows it no more.
+    case vanished
+    case holders(from: [SocketSnapshot.Holder], to: [SocketSnapshot.Holder])
+    case field(FieldChange)
+  }
+
+  /// The socket as it is now; as it was last, where it has gone.
+  public let socket: SocketSnapshot
+  public let kind: Kind
+}
+
+/// The descriptors of the process that made a call, before and after it. See: proc_pid_fd(5)
+public struct DescriptorList: Sendable, Hashable {
+  public let before: [Int32]
+  public let after: [Int32]
+}
+
+/// One call, and what the kernel said before and after it.
+public struct Step: Sendable {
+  /// From 1 on.
+  public let number: Int
+  public let call: Call
+  /// As strace prints it.
+  public let text: CallText.Finished
+  /// The same with short addresses.
+  public let shortText: CallText.Finished
+  public let before: [SocketSnapshot]
+  public let after: [SocketSnapshot]
+  /// What changed between the step before and this call's entry: the peer's doing, or time's.
+  public let meanwhile: [SocketChange]
+  /// What changed from this call's entry to its exit.
+  public let changes: [SocketChange]
+  /// What passed the loopback interface since the step before.
+  public let packets: [Packet]
+  public let descriptors: DescriptorList
+
+  /// The sockets that the call names or made.
+  public func concerns(_ socket: SocketSnapshot) -> Bool {
+    let numbers = [call.descriptor, call.newDescriptor].compactMap { $0 }
+    return socket.holders.contains { $0.process == call.process && numbers.contains($0.descriptor) }
+  }
+}
+
+/// What a story consists of, in the order in which it happens.
+public enum StoryItem: Sendable {
+  case opening(Opening)
+  /// The program's own words: a lesson's `say`.
+  case said(String)
+  case step(Step)
+  /// A call has not returned for a while.
+  case waiting(process: pid_t, call: String)
+  /// A word of the toolkit's: what it cannot show, and why.
+  case note(String)
+  case process(pid_t, ProcessEvent)
+  case ending(Ending)
+
+  public enum ProcessEvent: Sendable {
+    case started(parent: pid_t?)
+    case executed(program: String)
+    case signalled(Int32)
+    case ended(Tracer.Status)
+  }
+
+  public struct Opening: Sendable {
+    /// "lesson3-listen", "follow".
+    public let tool: String
+    /// What is followed, where it is not the tool itself.
+    public let command: [String]
+
+    public init(tool: String, command: [String] = []) {
+      self.tool = tool
+      self.command = command
+    }
+  }
+
+  public struct Ending: Sendable {
+    /// How the program ended, or nil where it was ended by us.
+    public let status: Tracer.Status?
+    /// What its end did to the sockets it had.
+    public let changes: [SocketChange]
+    public let packets: [Packet]
+    public let sockets: [SocketSnapshot]
+  }
+}
+
+/// Tells a story as it happens.
+public protocol Teller: AnyObject {
+  func tell(_ item: StoryItem)
+  /// Hands over what is buffered. False when nobody reads it any more.
+  func flush() -> Bool
+}

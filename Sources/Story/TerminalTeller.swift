@@ -1,0 +1,406 @@
+import CommandLineTool
+import Glibc
+import KernelState
+import SystemCalls
+import Tracing
+
+/// A story for a reader at a terminal.
+public final class TerminalTeller: Teller {
+  public struct Options: Sendable {
+    public var color = false
+    /// All that the kernel says, not only what changed.
+    public var isVerbose = false
+    /// In columns.
+    public var width = 80
+    /// Shows the descriptors that the program has, where they changed.
+    public var showsDescriptors = false
+
+    public init() {}
+  }
+
+  private let output: Output
+  private let options: Options
+  private var ladder = PacketLadder()
+  private var overview = Overview()
+  private var firstProcess: pid_t?
+  private var hasStep = false
+  private var isGap = true
+
+  private var width: Int { min(options.width, 100) }
+  /// The gutter: the step's number, or nothing, and a bar.
+  private static let gutter = "   │ "
+
+  public init(output: Output, options: Options) {
+    self.output = output
+    self.options = options
+  }
+
+  public func flush() -> Bool {
+    output.flush()
+    return output.failure == nil
+  }
+
+  public func tell(_ item: StoryItem) {
+    switch item {
+    case .opening(let opening): tell(opening)
+    case .said(let text): tell(said: text)
+    case .step(let step): tell(step)
+    case .waiting(let process, let call):
+      gap()
+      line("   ┆ " + Style.quiet("\(prefix(process))\(call) waits …".truncated(to: width - 5), color: options.color))
+    case .note(let text):
+      gap()
+      for (index, part) in text.wrapped(to: width - 9).enumerated() {
+        line("   " + Style.quiet((index == 0 ? "note: " : "      ") + part, color: options.color))
+      }
+      isGap = false
+    case .process(let process, let event): tell(event, of: process)
+    case .ending(let ending): tell(ending)
+    }
+  }
+
+  // --- the items ---
+
+  private func tell(_ opening: StoryItem.Opening) {
+    let lifecycle = ["socket", "bind", "listen", "accept", "read", "write", "close"]
+    var title = opening.tool
+    var rest = ""
+    if let name = LessonName(opening.tool) {
+      title = "lesson \(name.number) · \(name.topic)"
+      if lifecycle.contains(name.topic) {
+        rest = lifecycle.map { $0 == name.topic ? "[\($0)]" : $0 }.joined(separator: " → ")
+      }
+    } else if !opening.command.isEmpty {
+      title += " · " + opening.command.joined(separator: " ")
+    }
+    title = title.truncated(to: width - 2)
+    let isOneLine = title.count + 4 + rest.count < width
+    let gap = String(repeating: " ", count: max(1, width - 2 - title.count - rest.count))
+    line(" " + Style.strong(title, color: options.color) + (rest.isEmpty || !isOneLine ? "" : gap + rest))
+    if !rest.isEmpty, !isOneLine { for part in rest.wrapped(to: width - 2) { line(" " + part) } }
+    blank()
+  }
+
+  private func tell(said text: String) {
+    let gutter = hasStep ? Self.gutter : "   "
+    if hasStep, !isGap { line("   │") }
+    for part in text.wrapped(to: width - gutter.count - 1) { line(gutter + part) }
+    if !hasStep { blank() }
+    isGap = true
+  }
+
+  private func tell(_ step: Step) {
+    if firstProcess == nil { firstProcess = step.call.process }
+    gap()
+    if !step.meanwhile.isEmpty {
+      let lines = changeLines(step.meanwhile, step: nil)
+      if !lines.isEmpty {
+        line("   ┆ " + Style.quiet("meanwhile", color: options.color))
+        for text in lines { line("   ┆ " + text) }
+      }
+    }
+    tell(call: step)
+    let isLifecycle = options.showsDescriptors && step.descriptors.before != step.descriptors.after
+    if isLifecycle {
+      let before = step.descriptors.before.map(String.init).joined(separator: " ")
+      let after = step.descriptors.after.map(String.init).joined(separator: " ")
+      body(fieldLine("", "descriptors", "\(before) → \(after)"))
+    }
+    let lines = changeLines(step.changes, step: step)
+    for text in lines { body(text) }
+    if step.call.error != nil, lines.isEmpty, step.packets.isEmpty {
+      body("  " + Style.quiet("No socket changed.", color: options.color))
+    }
+    if let advice = Advice.text(for: step.call) {
+      for (index, part) in advice.wrapped(to: width - 10).enumerated() { body((index == 0 ? "  ▸ " : "    ") + part) }
+    }
+    if !step.packets.isEmpty {
+      body("")
+      let ends = step.after + step.before
+      let packetLines = ladder.lines(of: step.packets, width: width - 6, color: options.color) { local, peer in
+        Self.label(local: local, peer: peer, among: ends)
+      }
+      for text in packetLines { body(text) }
+    }
+    if options.isVerbose { tellEverything(step) }
+    overview.add(step)
+    hasStep = true
+    isGap = false
+  }
+
+  private func tell(call step: Step) {
+    let text = options.isVerbose ? step.text : step.shortText
+    let failed = step.call.error.map { !$0.isRestart && ![EAGAIN, EINPROGRESS].contains($0.rawValue) } ?? false
+    let number = "\(step.number)".paddedLeft(to: 2)
+    let bar = failed ? Style.bad("✗", color: options.color) : "│"
+    let room = width - 6
+    let call = prefix(step.call.process) + text.call
+    let result = "= \(text.result)"
+    let resultStyle: Style = failed ? .bad : .good
+    var lines: [String]
+    if call.count + 2 + result.count <= room {
+      let gap = String(repeating: " ", count: room - call.count - result.count)
+      lines = [Style.heading(call, color: options.color) + gap + resultStyle(result, color: options.color)]
+    } else {
+      lines = call.wrappedCall(to: room).map { Style.heading($0, color: options.color) }
+      lines += result.wrapped(to: room - 4).map { "    " + resultStyle($0, color: options.color) }
+    }
+    for (index, text) in lines.enumerated() {
+      line((index == 0 ? "\(number) \(bar) " : Self.gutter) + text)
+    }
+  }
+
+  private func tellEverything(_ step: Step) {
+    for socket in step.after {
+      body("")
+      body("  " + Style.heading(socket.label, color: options.color))
+      for text in Everything.lines(of: socket.state) { body("    " + text.truncated(to: max(width - 10, 70))) }
+    }
+  }
+
+  private func tell(_ event: StoryItem.ProcessEvent, of process: pid_t) {
+    let text =
+      switch event {
+      case .started(let parent): "process \(process) begins" + (parent.map { ", a child of \($0)" } ?? "")
+      case .executed(let program): "process \(process) becomes \(program)"
+      case .signalled(let signal): "\(signalName(signal)) reaches process \(process)"
+      case .ended(.exited(let status)): "process \(process) ends, status \(status)"
+      case .ended(.killed(let signal)): "process \(process) is killed by \(signalName(signal))"
+      }
+    gap()
+    line("   ┆ " + Style.quiet(text.truncated(to: width - 5), color: options.color))
+    isGap = false
+  }
+
+  private func tell(_ ending: StoryItem.Ending) {
+    gap()
+    let text =
+      switch ending.status {
+      case .exited(0)?: "The program has ended; the kernel has closed its descriptors."
+      case .exited(let status)?: "The program has ended with status \(status); the kernel has closed its descriptors."
+      case .killed(let signal)?: "The program was killed by \(signalName(signal)); the kernel has closed its descriptors."
+      case nil: "The program was ended here."
+      }
+    for part in text.wrapped(to: width - 4) { line("   " + part) }
+    for text in changeLines(ending.changes, step: nil) { line("   " + text) }
+    if !ending.packets.isEmpty {
+      blank()
+      let packetLines = ladder.lines(of: ending.packets, width: width - 6, color: options.color) { _, _ in nil }
+      for text in packetLines { line("   " + text) }
+    }
+    overview.add(ending)
+    for text in overview.lines(width: width, color: options.color) { line(text) }
+  }
+
+  // --- what changed ---
+
+  private func changeLines(_ changes: [SocketChange], step: Step?) -> [String] {
+    var order: [Int] = []
+    var groups: [Int: [SocketChange]] = [:]
+    for change in changes {
+      if groups[change.socket.id] == nil { order.append(change.socket.id) }
+      groups[change.socket.id, default: []].append(change)
+    }
+    // First what the call is about, then what has a descriptor, then the rest.
+    let ranked = order.enumerated().sorted { a, b in
+      func rank(_ id: Int) -> Int {
+        guard let socket = groups[id]?.first?.socket else { return 3 }
+        if let step, step.concerns(socket) { return 0 }
+        return socket.holders.isEmpty ? 2 : 1
+      }
+      return (rank(a.element), a.offset) < (rank(b.element), b.offset)
+    }
+    return ranked.flatMap { lines(of: groups[$0.element] ?? [], step: step) }
+  }
+
+  private func lines(of changes: [SocketChange], step: Step?) -> [String] {
+    guard let socket = changes.last?.socket else { return [] }
+    var story: [FieldChange] = []
+    var heads: [String] = []
+    var showsAddresses = false
+    var isNew = false
+    for change in changes {
+      switch change.kind {
+      case .appeared:
+        isNew = true
+        heads.append("new: " + (socket.state.state ?? socket.state.text(.type) ?? "socket"))
+        showsAddresses = true
+      case .vanished: heads.append("\(socket.state.state ?? "socket") → gone")
+      case .holders(let from, let to): heads += Self.holders(from, to)
+      case .field(let field):
+        switch field.field {
+        case .state:
+          heads.append("\(Self.text(field.from, .state)) → \(Self.text(field.to, .state))")
+          showsAddresses = true
+        case .local, .peer: showsAddresses = true
+        default: if isTold(field, of: socket, step: step) { story.append(field) }
+        }
+      }
+    }
+    let label = socket.label
+    var lines: [String] = []
+    let addresses = showsAddresses ? Self.addresses(socket, isNew: isNew) : ""
+    if !heads.isEmpty || showsAddresses {
+      let head = heads.isEmpty ? (socket.state.state ?? "") : heads.joined(separator: ", ")
+      lines += headLines(label, head, addresses)
+    }
+    for text in fieldTexts(story, socket: socket, isNew: isNew) {
+      lines.append(fieldLine(lines.isEmpty ? label : "", text.label, text.value))
+    }
+    return lines
+  }
+
+  private func isTold(_ change: FieldChange, of socket: SocketSnapshot, step: Step?) -> Bool {
+    if change.field == .timerRemaining { return false }
+    if options.isVerbose { return true }
+    switch change.field.weight {
+    case .story: return true
+    case .setting:
+      guard let step, step.concerns(socket) else { return false }
+      return [.setsockopt, .fcntl, .ioctl].contains(step.call.systemCall)
+    case .measure: return false
+    }
+  }
+
+  private func fieldTexts(
+    _ changes: [FieldChange], socket: SocketSnapshot, isNew: Bool
+  ) -> [(label: String, value: String)] {
+    var texts: [(String, String)] = []
+    let becameListener = changes.contains { $0.field == .backlog && $0.from == nil }
+    if becameListener || isNew && socket.state.isListening, let backlog = socket.state.number(.backlog) {
+      texts.append(("accept queue", "\(socket.state.number(.acceptQueue) ?? 0) of \(backlog)"))
+    }
+    for change in changes {
+      let unit = change.field.unit.isEmpty ? "" : " \(change.field.unit)"
+      switch (change.from?.value, change.to?.value) {
+      case (nil, .number(0)?), (nil, .text("no")?), (nil, .flag(false)?), (.number(0)?, nil), (.text("no")?, nil): continue
+      default: break
+      }
+      switch change.field {
+      case .acceptQueue, .backlog: if becameListener { continue }
+      default: break
+      }
+      if change.field == .acceptQueue, let backlog = socket.state.number(.backlog) {
+        texts.append((change.field.label, "\(Self.text(change.from, .acceptQueue)) → \(Self.text(change.to, .acceptQueue)) of \(backlog)"))
+      } else if change.field == .timer {
+        let remaining = socket.state.number(.timerRemaining).map { ", \(Self.seconds($0)) left" } ?? ""
+        let to = change.to.map { "\($0.value)\(remaining)" } ?? "none"
+        texts.append((change.field.label, "\(Self.text(change.from, .timer)) → \(to)"))
+      } else {
+        let from = Self.text(change.from, change.field)
+        texts.append((change.field.label, "\(from) → \(Self.text(change.to, change.field))\(unit)"))
+      }
+    }
+    return texts
+  }
+
+  private static func text(_ reading: Reading?, _ field: Field) -> String {
+    if let reading { return reading.value.description }
+    return field == .timer ? "none" : "–"
+  }
+
+  private static func seconds(_ milliseconds: UInt64) -> String {
+    "\(milliseconds / 1000).\(milliseconds % 1000 / 100) s"
+  }
+
+  private static func holders(_ from: [SocketSnapshot.Holder], _ to: [SocketSnapshot.Holder]) -> [String] {
+    if from.isEmpty { return ["got a descriptor"] }
+    if to.isEmpty { return [] }  // the label says it
+    if to.count > from.count { return ["one socket, \(to.count) descriptors"] }
+    let gone = from.filter { !to.contains($0) }.map { "fd \($0.descriptor)" }
+    return gone.isEmpty ? [] : ["\(gone.joined(separator: ", ")) closed"]
+  }
+
+  /// "127.0.0.1:52114 → 127.0.0.1:41873", and for a new socket without addresses what it is.
+  private static func addresses(_ socket: SocketSnapshot, isNew: Bool) -> String {
+    let owner = socket.owner.map { " (\($0.name), pid \($0.process))" } ?? ""
+    switch (socket.state.local, socket.state.peer) {
+    case (let local?, let peer?): return "\(local) → \(peer)\(owner)"
+    case (let local?, nil): return "\(local)\(owner)"
+    default:
+      guard isNew else { return "" }
+      let inode = socket.state.inode.map { "socket:[\($0)]" }
+      let names = ["AF_INET": "IPv4", "AF_INET6": "IPv6", "AF_UNIX": "Unix"]
+      let family = socket.state.family.map { names[$0] ?? $0 }
+      let kind = socket.state.family == "AF_UNIX" ? nil : socket.state.text(.protocol)
+      return [inode, kind, family].compactMap { $0 }.joined(separator: " ") + ", no address"
+    }
+  }
+
+  private static func label(local: SocketAddress, peer: SocketAddress, among sockets: [SocketSnapshot]) -> String? {
+    let exact = sockets.first {
+      $0.state.local?.canonical == local.canonical && $0.state.peer?.canonical == peer.canonical
+    }
+    return exact?.label
+  }
+
+  // --- lines ---
+
+  private static let labelColumn = 9
+  private static let headColumn = 25
+
+  private func headLines(_ label: String, _ head: String, _ addresses: String) -> [String] {
+    let start = "  " + label.padded(to: Self.labelColumn) + " "
+    let styled = Style.changed(head, color: options.color)
+    if addresses.isEmpty { return [start + styled] }
+    let isOneLine = start.count + max(head.count, Self.headColumn) + 1 + addresses.count <= width - 6
+    if isOneLine {
+      return [start + styled + String(repeating: " ", count: max(1, Self.headColumn + 1 - head.count)) + addresses]
+    }
+    return [start + styled] + addresses.wrapped(to: width - 6 - start.count).map { String(repeating: " ", count: start.count) + $0 }
+  }
+
+  private func fieldLine(_ label: String, _ name: String, _ value: String) -> String {
+    let start = "  " + label.padded(to: Self.labelColumn) + " "
+    let room = width - 6 - start.count - name.count
+    let column = room < value.count + 1 ? name.count + 1 : Self.headColumn + 1
+    return start + name.padded(to: min(column, max(name.count + 1, width - 6 - start.count - value.count))) + Style.changed(value, color: options.color)
+  }
+
+  /// Which process it is, once there is more than one.
+  private func prefix(_ process: pid_t) -> String { firstProcess == nil || process == firstProcess ? "" : "[\(process)] " }
+
+  private func body(_ text: String) { line((Self.gutter + text).trimmedRight) }
+
+  private func gap() {
+    if hasStep { line("   │") }
+  }
+
+  private func blank() { line("") }
+  private func line(_ text: String) { output.write(text + "\n") }
+}
+
+/// A lesson's number and topic, out of its command's name.
+struct LessonName {
+  let number: Int
+  let topic: String
+
+  init?(_ command: String) {
+    guard command.hasPrefix("lesson"), let dash = command.firstIndex(of: "-"),
+      let number = Int(command[..<dash].dropFirst("lesson".count))
+    else { return nil }
+    self.number = number
+    topic = command[command.index(after: dash)...].split(separator: "-").joined(separator: " ")
+  }
+}
+
+extension String {
+  /// A call broken at its commas; the rest stands four columns further in.
+  func wrappedCall(to width: Int) -> [String] {
+    var lines: [String] = []
+    var current = ""
+    let pieces = split(separator: " ").map(String.init)
+    for piece in pieces {
+      let indent = lines.isEmpty && current.isEmpty ? "" : "    "
+      if current.isEmpty {
+        current = indent + piece
+      } else if current.count + 1 + piece.count <= width {
+        current += " " + piece
+      } else {
+        lines.append(current)
+        current = "    " + piece
+      }
+    }
+    return lines + (current.isEmpty ? [] : [current])
+  }
+}

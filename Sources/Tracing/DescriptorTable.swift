@@ -1,0 +1,123 @@
+import Glibc
+import SystemCalls
+
+/// What the descriptors of one process are, as far as it was asked: whether a call concerns a socket must be known at every
+/// stop, and /proc is too slow for that.
+///
+/// What a descriptor is can only change through a close, a dup2 or an exec, all of which are seen; so an entry holds until
+/// then.
+struct DescriptorTable {
+  enum Kind: Sendable {
+    case socket
+    /// An epoll instance, and whether a socket was ever added to it.
+    case epoll(hasSockets: Bool)
+    case ioUring
+    case other
+  }
+
+  private let process: pid_t
+  private var kinds: [Int32: Kind] = [:]
+
+  init(process: pid_t) { self.process = process }
+
+  /// The same table for a forked child.
+  func copied(to process: pid_t) -> DescriptorTable {
+    var copy = DescriptorTable(process: process)
+    copy.kinds = kinds
+    return copy
+  }
+
+  mutating func kind(_ descriptor: Int32) -> Kind {
+    if let known = kinds[descriptor] { return known }
+    guard descriptor >= 0, let link = destination(ofLink: "/proc/\(process)/fd/\(descriptor)") else { return .other }
+    let kind: Kind =
+      if link.hasPrefix("socket:") {
+        .socket
+      } else if link == "anon_inode:[eventpoll]" {
+        // Met for the first time: sockets may have been added before.
+        .epoll(hasSockets: true)
+      } else if link == "anon_inode:[io_uring]" {
+        .ioUring
+      } else {
+        .other
+      }
+    kinds[descriptor] = kind
+    return kind
+  }
+
+  mutating func isSocket(_ descriptor: Int32) -> Bool {
+    if case .socket = kind(descriptor) { true } else { false }
+  }
+
+  mutating func set(_ descriptor: Int32, _ kind: Kind) { kinds[descriptor] = kind }
+  mutating func forget(_ descriptor: Int32) { kinds[descriptor] = nil }
+  mutating func forgetAll() { kinds = [:] }
+
+  /// The sockets that the process has open now, by what /proc lists.
+  mutating func openSockets() -> [Int32] {
+    (numberedEntries(ofDirectory: "/proc/\(process)/fd") ?? []).filter { isSocket($0) }
+  }
+}
+
+extension DescriptorTable {
+  /// Whether a call that is about to run has to do with a socket.
+  mutating func concerns(_ call: Call) -> Bool {
+    let arguments = call.arguments
+    switch call.systemCall {
+    case .socket, .socketpair, .bind, .listen, .accept, .accept4, .connect, .shutdown, .getsockname, .getpeername,
+      .setsockopt, .getsockopt, .sendto, .sendmsg, .sendmmsg, .recvfrom, .recvmsg, .recvmmsg, .ioUringSetup,
+      .epollCreate, .epollCreate1:
+      return true
+    case .read, .write, .readv, .writev, .close, .dup, .fcntl, .ioctl: return isSocket(arguments.int(0))
+    case .dup2, .dup3, .sendfile: return isSocket(arguments.int(0)) || isSocket(arguments.int(1))
+    case .splice: return isSocket(arguments.int(0)) || isSocket(arguments.int(2))
+    case .closeRange:
+      let (first, last) = (UInt32(truncatingIfNeeded: arguments[0]), UInt32(truncatingIfNeeded: arguments[1]))
+      return openSockets().contains { UInt32($0) >= first && UInt32($0) <= last }
+    case .poll, .ppoll:
+      struct Entry: BitwiseCopyable {
+        var descriptor: Int32
+        var events: UInt32
+      }
+      let count = min(Int(UInt32(truncatingIfNeeded: arguments[1])), 4096)
+      let entries = ProcessMemory(process: process).values(Entry.self, at: arguments[0], count: count)
+      for entry in entries where entry.descriptor >= 0 && isSocket(entry.descriptor) { return true }
+      return false
+    case .select, .pselect6:
+      let count = Int(min(max(0, arguments.int(0)), 4096))
+      for index in 1...3 where arguments[index] != 0 {
+        let words = ProcessMemory(process: process).values(UInt64.self, at: arguments[index], count: (count + 63) / 64)
+        for (place, word) in words.enumerated() where word != 0 {
+          for bit in 0..<64 where word >> UInt64(bit) & 1 == 1 && isSocket(Int32(place * 64 + bit)) { return true }
+        }
+      }
+      return false
+    case .epollCtl:
+      guard isSocket(arguments.int(2)) else { return false }
+      set(arguments.int(0), .epoll(hasSockets: true))
+      return true
+    case .epollWait, .epollPwait, .epollPwait2:
+      if case .epoll(let hasSockets) = kind(arguments.int(0)) { return hasSockets }
+      return true
+    case .ioUringEnter, .ioUringRegister, .restartSyscall: return true
+    }
+  }
+
+  /// Follows what a call has done to the table.
+  mutating func apply(_ call: Call) {
+    let arguments = call.arguments
+    switch call.systemCall {
+    case .close: forget(arguments.int(0))
+    case .closeRange: forgetAll()
+    case .dup2, .dup3: forget(arguments.int(1))
+    default: break
+    }
+    guard let new = call.newDescriptor else { return }
+    switch call.systemCall {
+    case .socket, .accept, .accept4: set(new, .socket)
+    case .epollCreate, .epollCreate1: set(new, .epoll(hasSockets: false))
+    case .ioUringSetup: set(new, .ioUring)
+    default: set(new, kind(arguments.int(0)))
+    }
+  }
+}

@@ -1,0 +1,388 @@
+import CLinux
+import Glibc
+import SystemCalls
+
+/// Starts a program and follows it, through threads, children and exec, from one socket call to the next.
+///
+/// All of ptrace belongs to the thread that attached: create a tracer and use it on one thread. The program stands still from
+/// the moment `next()` returns an event of it until `next()` is called again; its other threads run until their own next
+/// socket call. A started program does not outlive its tracer.
+///
+/// See: ptrace(2), seccomp(2)
+public final class Tracer {
+  /// What happened.
+  public enum Event: Sendable {
+    /// A call that concerns a socket is about to run. Only with `reportsEntries`.
+    case entered(Call)
+    /// It has run.
+    case returned(Call)
+    /// It wrote to the descriptor `spokenDescriptor`; the write itself is not reported.
+    case said(process: pid_t, bytes: [UInt8])
+    /// A process appeared: the program itself, or a child of it.
+    case started(process: pid_t, parent: pid_t?)
+    /// A process became another program.
+    case executed(process: pid_t)
+    /// A signal is about to reach the program.
+    case signalled(process: pid_t, signal: Int32)
+    /// A process is about to end, with all its descriptors still open.
+    case ending(process: pid_t)
+    /// A process has ended; its descriptors are closed.
+    case ended(process: pid_t, status: Status)
+    /// Nothing happened for the time that was given. `running` are the calls that have not returned.
+    case quiet(running: [Call])
+    /// This tracer got a signal itself. With `fromTerminal` the program got it too.
+    case interrupted(signal: Int32, fromTerminal: Bool)
+  }
+
+  /// How a process ended.
+  public enum Status: Sendable, Hashable {
+    case exited(Int32)
+    case killed(signal: Int32)
+
+    /// As a shell has it: 128 and the signal's number.
+    public var shellStatus: Int32 {
+      switch self {
+      case .exited(let status): status
+      case .killed(let signal): 128 + signal
+      }
+    }
+  }
+
+  /// The signals that a tracer takes for itself.
+  public static let ownSignals: [Int32] = [SIGINT, SIGTERM, SIGHUP]
+
+  private struct Thread {
+    let process: pid_t
+    /// The call that it is in, from the stop at its entry on.
+    var call: Call?
+    /// It has been seen on its way out.
+    var isExiting = false
+  }
+
+  private struct Stop {
+    let thread: pid_t
+    var request: Int
+    var signal: Int32 = 0
+  }
+
+  private var threads: [pid_t: Thread] = [:]
+  private var tables: [pid_t: DescriptorTable] = [:]
+  /// The thread that stands still because of the last event, and how it goes on.
+  private var held: Stop?
+  private var pending: [Event] = []
+  /// Children that stopped before the event that tells where they come from.
+  private var parents: [pid_t: pid_t] = [:]
+  private let waited: sigset_t
+  private let maskBefore: sigset_t
+
+  /// Whether `.entered` is wanted. Without it a call costs its two stops and nothing else.
+  public var reportsEntries = false
+  /// A descriptor of the program that was started whose writes are reported, as words and not as calls.
+  public var spokenDescriptor: Int32?
+  /// The process that was started.
+  public private(set) var process: pid_t = 0
+
+  /// Blocks the signals that it waits for, on this thread.
+  public init() {
+    var set = sigset_t()
+    sigemptyset(&set)
+    for signal in [SIGCHLD] + Self.ownSignals { sigaddset(&set, signal) }
+    var before = sigset_t()
+    pthread_sigmask(SIG_BLOCK, &set, &before)
+    waited = set
+    maskBefore = before
+  }
+
+  deinit {
+    killAll()
+    var mask = maskBefore
+    pthread_sigmask(SIG_SETMASK, &mask, nil)
+  }
+
+  // --- starting ---
+
+  /// Starts this executable again, as `becomeTraced(arguments)` of `Launcher` expects it, and takes hold of it.
+  ///
+  /// - Parameters:
+  ///   - name: what it finds as its own name, argv[0].
+  ///   - standardOutput: a descriptor to be its standard output, nil for this process's own.
+  public func start(name: String, arguments: [String], standardOutput: Int32? = nil) throws(SystemCallError) {
+    let gate = try Descriptor.pipe()
+    var actions = posix_spawn_file_actions_t()
+    posix_spawn_file_actions_init(&actions)
+    defer { posix_spawn_file_actions_destroy(&actions) }
+    // A duplicate onto itself: the descriptor stays open across exec.
+    posix_spawn_file_actions_adddup2(&actions, gate.read.number, gate.read.number)
+    if let standardOutput { posix_spawn_file_actions_adddup2(&actions, standardOutput, STDOUT_FILENO) }
+
+    var attributes = posix_spawnattr_t()
+    posix_spawnattr_init(&attributes)
+    defer { posix_spawnattr_destroy(&attributes) }
+    var mask = maskBefore
+    var defaults = sigset_t()
+    sigemptyset(&defaults)
+    sigaddset(&defaults, SIGPIPE)  // ignored here, and not to be ignored there
+    posix_spawnattr_setsigmask(&attributes, &mask)
+    posix_spawnattr_setsigdefault(&attributes, &defaults)
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
+
+    let words = [name, Launcher.word, "\(gate.read.number)"] + arguments
+    var vector: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
+    defer { for word in vector { free(word) } }
+    var child: pid_t = 0
+    let failure = posix_spawn(&child, "/proc/self/exe", &actions, &attributes, &vector, environ)
+    if failure != 0 { throw SystemCallError(call: "posix_spawn", asked: name, errno: ErrorNumber(failure)) }
+
+    let options =
+      1 /* PTRACE_O_TRACESYSGOOD */ | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE
+      | PTRACE_O_TRACEEXEC | PTRACE_O_TRACEEXIT | PTRACE_O_TRACESECCOMP | PTRACE_O_EXITKILL
+    do throws(SystemCallError) {
+      try systemCall("ptrace", "PTRACE_SEIZE") { clinux_ptrace(Int(PTRACE_SEIZE), child, 0, UInt(options)) }
+    } catch {
+      // The gate closes unopened, and the child ends by itself.
+      kill(child, SIGKILL)
+      var status: Int32 = 0
+      _ = try? systemCall("waitpid") { waitpid(child, &status, 0) }
+      throw error
+    }
+    process = child
+    register(thread: child, process: child)
+    pending.append(.started(process: child, parent: nil))
+    var byte: UInt8 = 1
+    try systemCall("write", "gate") { write(gate.write.number, &byte, 1) }
+  }
+
+  // --- following ---
+
+  /// Lets the program go on, and waits for what happens next; nil when all of it has ended.
+  ///
+  /// - Parameter quietAfter: milliseconds after which `.quiet` is reported, nil to wait as long as it takes.
+  public func next(quietAfter: Int? = nil) throws(SystemCallError) -> Event? {
+    while true {
+      if !pending.isEmpty { return pending.removeFirst() }
+      try resume()
+      var status: Int32 = 0
+      let thread = clinux_wait_any(&status, WNOHANG)
+      if thread > 0 {
+        try handle(thread, status)
+      } else if thread == 0 {
+        if let event = wait(milliseconds: quietAfter) { return event }
+      } else if ErrorNumber.last.rawValue == ECHILD {
+        return nil
+      } else if ErrorNumber.last.rawValue != EINTR {
+        throw SystemCallError(call: "waitpid", errno: .last)
+      }
+    }
+  }
+
+  /// The signals of this tracer, for somebody who polls at a pause.
+  public func makeSignalDescriptor() throws(SystemCallError) -> Descriptor {
+    var set = sigset_t()
+    sigemptyset(&set)
+    for signal in Self.ownSignals { sigaddset(&set, signal) }
+    return Descriptor(owning: try systemCall("signalfd") { signalfd(-1, &set, Int32(SFD_CLOEXEC)) })
+  }
+
+  /// The processes that are followed.
+  public var processes: [pid_t] { tables.keys.sorted() }
+
+  /// The descriptors of a process that are sockets.
+  public func sockets(of process: pid_t) -> [Int32] { tables[process]?.openSockets() ?? [] }
+
+  /// Sends a signal to the program that was started.
+  public func send(_ signal: Int32) {
+    if threads[process] != nil { kill(process, signal) }
+  }
+
+  /// Ends everything that is followed, and waits until it is gone.
+  public func killAll() {
+    for process in tables.keys { kill(process, SIGKILL) }
+    held = nil
+    var status: Int32 = 0
+    while !threads.isEmpty {
+      let thread = clinux_wait_any(&status, 0)
+      if thread < 0 && ErrorNumber.last.rawValue == ECHILD { break }
+      guard thread > 0 else { continue }
+      if status & 0xff == 0x7f {
+        // Stopped on its way out, or a child that nobody has met yet.
+        if threads[thread] == nil { kill(thread, SIGKILL) }
+        _ = clinux_ptrace(Int(PTRACE_CONT), thread, 0, 0)
+      } else {
+        threads[thread] = nil
+      }
+    }
+    threads = [:]
+    tables = [:]
+  }
+
+  // --- inside ---
+
+  private func wait(milliseconds: Int?) -> Event? {
+    var set = waited
+    var info = siginfo_t()
+    let signal: Int32
+    if let milliseconds {
+      var time = timespec(tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000)
+      signal = sigtimedwait(&set, &info, &time)
+    } else {
+      signal = sigwaitinfo(&set, &info)
+    }
+    if signal < 0 {
+      let running = threads.values.compactMap(\.call).sorted { $0.entered < $1.entered }
+      return ErrorNumber.last.rawValue == EAGAIN ? .quiet(running: running) : nil
+    }
+    let kernel: Int32 = 0x80  // SI_KERNEL: the terminal's driver sent it, to the whole foreground group
+    return signal == SIGCHLD ? nil : .interrupted(signal: signal, fromTerminal: info.si_code == kernel)
+  }
+
+  private func resume() throws(SystemCallError) {
+    guard let stop = held else { return }
+    held = nil
+    try go(on: stop)
+  }
+
+  private func go(on stop: Stop) throws(SystemCallError) {
+    if clinux_ptrace(stop.request, stop.thread, 0, UInt(stop.signal)) != -1 { return }
+    let failure = ErrorNumber.last
+    // ESRCH: killed while it stood still. Its end is reported like any other.
+    if failure.rawValue != ESRCH { throw SystemCallError(call: "ptrace", asked: "\(stop.request)", errno: failure) }
+  }
+
+  private func register(thread: pid_t, process: pid_t) {
+    threads[thread] = Thread(process: process)
+    if tables[process] == nil { tables[process] = DescriptorTable(process: process) }
+  }
+
+  private func handle(_ thread: pid_t, _ status: Int32) throws(SystemCallError) {
+    if status & 0xff != 0x7f {
+      end(thread, status & 0x7f == 0 ? .exited(status >> 8 & 0xff) : .killed(signal: status & 0x7f))
+      return
+    }
+    if threads[thread] == nil { meet(thread) }
+    let signal = status >> 8 & 0xff
+    let event = status >> 16
+    let cont = Stop(thread: thread, request: Int(PTRACE_CONT))
+    switch (event, signal) {
+    case (PTRACE_EVENT_SECCOMP, _): try enter(thread)
+    case (0, SIGTRAP | 0x80): try leave(thread)
+    case (PTRACE_EVENT_FORK, _), (PTRACE_EVENT_VFORK, _), (PTRACE_EVENT_CLONE, _):
+      if let child = eventMessage(thread) { parents[pid_t(truncatingIfNeeded: child)] = thread }
+      if let child = eventMessage(thread), threads[pid_t(truncatingIfNeeded: child)] == nil {
+        meet(pid_t(truncatingIfNeeded: child))
+      }
+      held = cont
+    case (PTRACE_EVENT_EXEC, _):
+      execute(thread)
+      held = cont
+    case (PTRACE_EVENT_EXIT, _):
+      threads[thread]?.isExiting = true
+      if let process = threads[thread]?.process,
+        !threads.values.contains(where: { $0.process == process && !$0.isExiting })
+      {
+        pending.append(.ending(process: process))
+      }
+      held = cont
+    case (PTRACE_EVENT_STOP, SIGSTOP), (PTRACE_EVENT_STOP, SIGTSTP), (PTRACE_EVENT_STOP, SIGTTIN),
+      (PTRACE_EVENT_STOP, SIGTTOU):
+      // The whole program was stopped, by ctrl-Z say. It stays so until SIGCONT.
+      held = Stop(thread: thread, request: Int(PTRACE_LISTEN))
+    case (0, _):
+      held = Stop(thread: thread, request: Int(PTRACE_CONT), signal: signal)
+      if let process = threads[thread]?.process { pending.append(.signalled(process: process, signal: signal)) }
+    default: held = cont
+    }
+  }
+
+  private func eventMessage(_ thread: pid_t) -> UInt? {
+    var message: UInt = 0
+    let result = withUnsafeMutablePointer(to: &message) {
+      clinux_ptrace(Int(PTRACE_GETEVENTMSG), thread, 0, UInt(bitPattern: $0))
+    }
+    return result == -1 ? nil : message
+  }
+
+  /// A thread or process that nobody has spoken of yet.
+  private func meet(_ thread: pid_t) {
+    let process = Self.process(of: thread) ?? thread
+    let isNew = tables[process] == nil
+    let parent = parents[thread].flatMap { threads[$0]?.process }
+    if isNew, let parent, let table = tables[parent] { tables[process] = table.copied(to: process) }
+    register(thread: thread, process: process)
+    if isNew { pending.append(.started(process: process, parent: parent)) }
+  }
+
+  /// See: proc_pid_status(5), Tgid
+  private static func process(of thread: pid_t) -> pid_t? {
+    let lines = text(ofFile: "/proc/\(thread)/status")?.split(separator: "\n")
+    return lines?.first { $0.hasPrefix("Tgid:") }.flatMap { pid_t($0.dropFirst("Tgid:".count).drop { $0 == "\t" }) }
+  }
+
+  /// Whichever thread called exec goes on as the process's first; all others are gone.
+  private func execute(_ process: pid_t) {
+    for (thread, state) in threads where state.process == process && thread != process { threads[thread] = nil }
+    threads[process] = Thread(process: process)
+    tables[process] = DescriptorTable(process: process)
+    pending.append(.executed(process: process))
+  }
+
+  private func end(_ thread: pid_t, _ status: Status) {
+    parents[thread] = nil
+    guard let process = threads.removeValue(forKey: thread)?.process else { return }
+    // The first thread's end is reported when the last one is gone.
+    if thread == process {
+      for (other, state) in threads where state.process == process { threads[other] = nil }
+      tables[process] = nil
+      pending.append(.ended(process: process, status: status))
+    }
+  }
+
+  private static func now() -> UInt64 {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
+  }
+
+  private func information(_ thread: pid_t) throws(SystemCallError) -> ptrace_syscall_info? {
+    var info = ptrace_syscall_info()
+    let size = UInt(MemoryLayout<ptrace_syscall_info>.size)
+    let result = withUnsafeMutablePointer(to: &info) {
+      clinux_ptrace(Int(PTRACE_GET_SYSCALL_INFO), thread, size, UInt(bitPattern: $0))
+    }
+    if result != -1 { return info }
+    let failure = ErrorNumber.last
+    if failure.rawValue == ESRCH { return nil }
+    throw SystemCallError(call: "ptrace", asked: "PTRACE_GET_SYSCALL_INFO", errno: failure)
+  }
+
+  private func enter(_ thread: pid_t) throws(SystemCallError) {
+    held = Stop(thread: thread, request: Int(PTRACE_CONT))
+    guard let info = try information(thread), let process = threads[thread]?.process,
+      let systemCall = Architecture.native.systemCall(number: Int(truncatingIfNeeded: info.seccomp.nr))
+    else { return }
+    let call = Call(
+      systemCall, CallArguments(info.seccomp.args), process: process, thread: thread, entered: Self.now())
+    if systemCall == .write, process == self.process, call.arguments.int(0) == spokenDescriptor {
+      let count = Int(clamping: call.arguments[2])
+      let bytes = ProcessMemory(process: process).read(call.arguments[1], count)
+      pending.append(.said(process: process, bytes: bytes))
+      return
+    }
+    guard tables[process]?.concerns(call) ?? false else { return }
+    // A closed number may be a new descriptor before this thread has been seen again.
+    if systemCall == .close { tables[process]?.forget(call.arguments.int(0)) }
+    threads[thread]?.call = call
+    held = Stop(thread: thread, request: Int(PTRACE_SYSCALL))
+    if reportsEntries { pending.append(.entered(call)) }
+  }
+
+  private func leave(_ thread: pid_t) throws(SystemCallError) {
+    held = Stop(thread: thread, request: Int(PTRACE_CONT))
+    guard var call = threads[thread]?.call, let info = try information(thread) else { return }
+    guard Int(info.op) == Int(PTRACE_SYSCALL_INFO_EXIT) else { return }
+    threads[thread]?.call = nil
+    call.returned = Self.now()
+    call.result = info.exit.rval
+    tables[call.process]?.apply(call)
+    pending.append(.returned(call))
+  }
+}
