@@ -235,7 +235,8 @@ public final class Kernel {
       if clinux_ioctl(descriptor, request, &bytes) == 0 { socket.set(field, number: bytes, from: "ioctl \(source)") }
     }
     queue(.readable, CLINUX_SIOCINQ, "FIONREAD")
-    guard socket.isTCP else { return }
+    // What a closed socket answers to these is left over from its last connection.
+    guard socket.isTCP, socket.state != TCPState.close.name else { return }
     queue(.sendQueue, CLINUX_SIOCOUTQ, "SIOCOUTQ")
     queue(.notSent, CLINUX_SIOCOUTQNSD, "SIOCOUTQNSD")
   }

@@ -217,7 +217,10 @@ public final class SockDiag {
       socket.set(.backlog, number: row.idiag_wqueue, from: "sock_diag idiag_wqueue")
     } else if state != .timeWait {
       socket.set(.receiveQueue, number: row.idiag_rqueue, from: "sock_diag idiag_rqueue")
-      socket.set(.sendQueue, number: row.idiag_wqueue, from: "sock_diag idiag_wqueue")
+      // What a closed socket has there is left over from its last connection.
+      if state != .close, state != .boundInactive {
+        socket.set(.sendQueue, number: row.idiag_wqueue, from: "sock_diag idiag_wqueue")
+      }
     }
     if isTCP, let timer = Names.timer(row.idiag_timer) {
       socket.set(.timer, .text(timer), from: "sock_diag idiag_timer")

@@ -34,7 +34,7 @@ struct Overview {
   mutating func add(_ ending: StoryItem.Ending) {
     _ = note(ending.sockets)
     let cells = Dictionary(uniqueKeysWithValues: ending.sockets.map { ($0.id, Self.cell($0)) })
-    if cells != last { rows.append(Row(number: 0, call: "(ended)", failed: false, cells: cells)) }
+    if cells != last, !cells.isEmpty { rows.append(Row(number: 0, call: "(ended)", failed: false, cells: cells)) }
   }
 
   private mutating func note(_ sockets: [SocketSnapshot]) -> Bool {
@@ -68,14 +68,14 @@ struct Overview {
     let shown = columns.filter { id in rows.contains { $0.cells[id] != nil } }
     let names = rows.map(\.call.count).max() ?? 0
     let first = 4 + min(16, max(8, names)) + 2
-    let column = 20
+    let column = 16
     let perPiece = max(1, (width - first) / column)
     var lines: [String] = []
     for start in stride(from: 0, to: shown.count, by: perPiece) {
       let piece = Array(shown[start..<min(shown.count, start + perPiece)])
       lines.append("")
       let heads = piece.map { id in
-        (titles[id] ?? ["no fd"]).joined(separator: ", then ").truncated(to: column - 2).padded(to: column)
+        (titles[id] ?? ["no fd"]).joined(separator: " → ").truncated(to: column - 2).padded(to: column)
       }
       lines.append(
         Style.heading(String(repeating: " ", count: first) + heads.joined().trimmedRight, color: color))

@@ -24,7 +24,6 @@ public final class TerminalTeller: Teller {
   private var overview = Overview()
   private var firstProcess: pid_t?
   private var hasStep = false
-  private var isGap = true
 
   private var width: Int { min(options.width, 100) }
   /// The gutter: the step's number, or nothing, and a bar.
@@ -53,7 +52,6 @@ public final class TerminalTeller: Teller {
       for (index, part) in text.wrapped(to: width - 9).enumerated() {
         line("   " + Style.quiet((index == 0 ? "note: " : "      ") + part, color: options.color))
       }
-      isGap = false
     case .process(let process, let event): tell(event, of: process)
     case .ending(let ending): tell(ending)
     }
@@ -83,10 +81,9 @@ public final class TerminalTeller: Teller {
 
   private func tell(said text: String) {
     let gutter = hasStep ? Self.gutter : "   "
-    if hasStep, !isGap { line("   │") }
+    if hasStep { line("   │") }
     for part in text.wrapped(to: width - gutter.count - 1) { line(gutter + part) }
     if !hasStep { blank() }
-    isGap = true
   }
 
   private func tell(_ step: Step) {
@@ -100,14 +97,13 @@ public final class TerminalTeller: Teller {
       }
     }
     tell(call: step)
-    let isLifecycle = options.showsDescriptors && step.descriptors.before != step.descriptors.after
-    if isLifecycle {
+    let lines = changeLines(step.changes, step: step)
+    for text in lines { body(text) }
+    if options.showsDescriptors, step.descriptors.before != step.descriptors.after {
       let before = step.descriptors.before.map(String.init).joined(separator: " ")
       let after = step.descriptors.after.map(String.init).joined(separator: " ")
       body(fieldLine("", "descriptors", "\(before) → \(after)"))
     }
-    let lines = changeLines(step.changes, step: step)
-    for text in lines { body(text) }
     if step.call.error != nil, lines.isEmpty, step.packets.isEmpty {
       body("  " + Style.quiet("No socket changed.", color: options.color))
     }
@@ -125,7 +121,6 @@ public final class TerminalTeller: Teller {
     if options.isVerbose { tellEverything(step) }
     overview.add(step)
     hasStep = true
-    isGap = false
   }
 
   private func tell(call step: Step) {
@@ -169,7 +164,6 @@ public final class TerminalTeller: Teller {
       }
     gap()
     line("   ┆ " + Style.quiet(text.truncated(to: width - 5), color: options.color))
-    isGap = false
   }
 
   private func tell(_ ending: StoryItem.Ending) {
@@ -241,7 +235,7 @@ public final class TerminalTeller: Teller {
     var lines: [String] = []
     let addresses = showsAddresses ? Self.addresses(socket, isNew: isNew) : ""
     if !heads.isEmpty || showsAddresses {
-      let head = heads.isEmpty ? (socket.state.state ?? "") : heads.joined(separator: ", ")
+      let head = heads.isEmpty ? "still \(socket.state.state ?? "open")" : heads.joined(separator: ", ")
       lines += headLines(label, head, addresses)
     }
     for text in fieldTexts(story, socket: socket, isNew: isNew) {
@@ -331,7 +325,13 @@ public final class TerminalTeller: Teller {
     let exact = sockets.first {
       $0.state.local?.canonical == local.canonical && $0.state.peer?.canonical == peer.canonical
     }
-    return exact?.label
+    if let exact { return exact.label }
+    // A bound or listening socket, and one whose connection was refused, have no peer.
+    let bound = sockets.first {
+      guard let own = $0.state.local?.canonical, $0.state.peer == nil, own.port == local.port else { return false }
+      return own.isWildcard || own == local.canonical
+    }
+    return bound?.label
   }
 
   // --- lines ---

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// A file descriptor with one owner. It is closed when its owner lets go of it, and cannot be closed twice.
@@ -38,19 +39,12 @@ extension Descriptor {
     return Descriptor(owning: number)
   }
 
-  /// Both ends of a pipe, close-on-exec. See: pipe(2)
-  public static func pipe() throws(SystemCallError) -> DescriptorPair {
+  /// A pipe, close-on-exec: the numbers of its two ends, each to be given to a `Descriptor`. See: pipe(2)
+  public static func pipe() throws(SystemCallError) -> (read: Int32, write: Int32) {
     var ends: [Int32] = [-1, -1]
-    try systemCall("pipe") { Glibc.pipe(&ends) }
-    for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
-    return DescriptorPair(read: Descriptor(owning: ends[0]), write: Descriptor(owning: ends[1]))
+    try systemCall("pipe2") { clinux_pipe2(&ends, O_CLOEXEC) }
+    return (ends[0], ends[1])
   }
-}
-
-/// The two ends of a pipe.
-public struct DescriptorPair: ~Copyable {
-  public var read: Descriptor
-  public var write: Descriptor
 }
 
 /// Writes all of `bytes`, however many calls it takes. See: write(2)

@@ -5,7 +5,8 @@ import SystemCalls
 /// The program's side of its start: it waits until its tracer holds it, and only then installs the filter that stops it at
 /// socket calls. Were the filter there first, early calls would get ENOSYS.
 public enum Launcher {
-  /// The hidden word by which a tool starts itself again as the program to be followed; the gate's descriptor follows.
+  /// The hidden word by which a tool starts itself again as the program to be followed; two descriptors follow:
+  /// where it says that it is there, and where it waits until it may go on.
   static let word = "--started-by-its-tracer"
 
   /// What is left of a command line that `Tracer.start` made, once this process is traced and filtered; nil for any other
@@ -14,19 +15,24 @@ public enum Launcher {
   /// Ends the process where it was not started by a tracer, or its tracer is gone.
   public static func becomeTraced(_ arguments: [String]) -> [String]? {
     guard arguments.first == word else { return nil }
-    guard arguments.count >= 2, let gate = Int32(arguments[1]) else { refuse("is for this program's own use") }
+    guard arguments.count >= 3, let ready = Int32(arguments[1]), let gate = Int32(arguments[2]) else {
+      refuse("is for this program's own use")
+    }
     var byte: UInt8 = 0
+    // The tracer waits for this, so as not to take the exec that led here for one of the program's own.
+    guard let told = try? systemCall("write", "ready", { write(ready, &byte, 1) }), told == 1 else {
+      refuse("is for this program's own use")
+    }
+    close(ready)
     // The gate opens when the tracer has seized this process; end of file means that it could not, and has said so.
-    let opened = try? systemCall("read", "gate") { read(gate, &byte, 1) }
-    guard let opened else { refuse("is for this program's own use") }
-    guard opened == 1 else { exit(127) }
+    guard let opened = try? systemCall("read", "gate", { read(gate, &byte, 1) }), opened == 1 else { exit(127) }
     close(gate)
     do throws(SystemCallError) {
       try SocketFilter.install()
     } catch {
       refuse("cannot install the filter that finds socket calls (\(error)); does the container forbid seccomp?")
     }
-    return Array(arguments.dropFirst(2))
+    return Array(arguments.dropFirst(3))
   }
 
   /// Becomes another program. Returns only where that failed.

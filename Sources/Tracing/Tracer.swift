@@ -107,12 +107,19 @@ public final class Tracer {
   ///   - name: what it finds as its own name, argv[0].
   ///   - standardOutput: a descriptor to be its standard output, nil for this process's own.
   public func start(name: String, arguments: [String], standardOutput: Int32? = nil) throws(SystemCallError) {
-    let gate = try Descriptor.pipe()
+    let (readyRead, readyWrite) = try Descriptor.pipe()
+    let readyHere = Descriptor(owning: readyRead)
+    let readyThere = Descriptor(owning: readyWrite)
+    let (gateRead, gateWrite) = try Descriptor.pipe()
+    let gateThere = Descriptor(owning: gateRead)
+    let gateHere = Descriptor(owning: gateWrite)
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
     defer { posix_spawn_file_actions_destroy(&actions) }
     // A duplicate onto itself: the descriptor stays open across exec.
-    posix_spawn_file_actions_adddup2(&actions, gate.read.number, gate.read.number)
+    for number in [readyWrite, gateRead] {
+      posix_spawn_file_actions_adddup2(&actions, number, number)
+    }
     if let standardOutput { posix_spawn_file_actions_adddup2(&actions, standardOutput, STDOUT_FILENO) }
 
     var attributes = posix_spawnattr_t()
@@ -126,7 +133,7 @@ public final class Tracer {
     posix_spawnattr_setsigdefault(&attributes, &defaults)
     posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
 
-    let words = [name, Launcher.word, "\(gate.read.number)"] + arguments
+    let words = [name, Launcher.word, "\(readyWrite)", "\(gateRead)"] + arguments
     var vector: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
     defer { for word in vector { free(word) } }
     var child: pid_t = 0
@@ -137,6 +144,10 @@ public final class Tracer {
       1 /* PTRACE_O_TRACESYSGOOD */ | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE
       | PTRACE_O_TRACEEXEC | PTRACE_O_TRACEEXIT | PTRACE_O_TRACESECCOMP | PTRACE_O_EXITKILL
     do throws(SystemCallError) {
+      try readyThere.close()  // end of file, should the child fail to start
+      try gateThere.close()
+      var byte: UInt8 = 0
+      try systemCall("read", "ready") { read(readyHere.number, &byte, 1) }
       try systemCall("ptrace", "PTRACE_SEIZE") { clinux_ptrace(Int(PTRACE_SEIZE), child, 0, UInt(options)) }
     } catch {
       // The gate closes unopened, and the child ends by itself.
@@ -149,7 +160,7 @@ public final class Tracer {
     register(thread: child, process: child)
     pending.append(.started(process: child, parent: nil))
     var byte: UInt8 = 1
-    try systemCall("write", "gate") { write(gate.write.number, &byte, 1) }
+    try systemCall("write", "gate") { write(gateHere.number, &byte, 1) }
   }
 
   // --- following ---

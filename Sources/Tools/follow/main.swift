@@ -1,3 +1,5 @@
+// Tells any program's socket story: follow -- COMMAND [ARGS…]
+
 import CommandLineTool
 import Glibc
 import Story
@@ -5,9 +7,90 @@ import SystemCalls
 import Tracing
 
 let name = "follow"
-if let command = Launcher.becomeTraced(Array(CommandLine.arguments.dropFirst())) {
-  let failure = Launcher.execute(command)
-  printToStandardError("\(name): \(command.first ?? ""): \(failure)\n")
-  exit(failure.rawValue == ENOENT ? 127 : 126)
+
+let syntax = CommandLineSyntax(
+  command: name,
+  purpose: "Starts a program and tells the story of its sockets: each call as strace prints it, and what the kernel says "
+    + "changed. The program's own input and output are left alone; the story goes to standard error, or to a file.",
+  options: [
+    .init("output", short: "o", value: "FILE", help: "write the story to FILE"),
+    .init("only", value: "CALLS", help: "tell these calls only: listen,accept,…"),
+    .init("summary", help: "no story; at the end a table of calls, errors, bytes and time"),
+    .init("step", help: "wait for a key after each step, at the terminal itself"),
+    .init("no-step", help: "do not wait (the default)"),
+    .init("format", choices: ["text", "json"], help: "how to tell it; json is one object a line"),
+    .init("verbose", short: "v", help: "all that the kernel says, and through which call, not only what changed"),
+    .init("color", choices: ColorMode.allCases.map(\.rawValue), help: "when to colour (auto: at a terminal)"),
+  ],
+  operands: "-- COMMAND [ARGS…]")
+
+func calls(_ list: String) throws(Complaint) -> Set<SystemCall> {
+  var calls: Set<SystemCall> = []
+  for word in list.split(separator: ",") {
+    guard let call = SystemCall(rawValue: String(word)) else {
+      let all = SystemCall.allCases.map(\.rawValue).joined(separator: ", ")
+      throw .usage("--only: '\(word)' is no call that concerns sockets; these do: \(all)")
+    }
+    calls.insert(call)
+  }
+  if calls.isEmpty { throw .usage("--only needs the names of calls: listen,accept,…") }
+  return calls
 }
-print("todo")
+
+func output(_ path: String?) throws(Complaint) -> Output {
+  guard let path else { return Output(descriptor: STDERR_FILENO) }
+  do throws(SystemCallError) {
+    return Output(descriptor: try Descriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC).release())
+  } catch {
+    throw Complaint("cannot write the story to \(path): \(error.errno)")
+  }
+}
+
+func run() throws(Complaint) -> Int32 {
+  let words = Array(CommandLine.arguments.dropFirst())
+  if let command = Launcher.becomeTraced(words) {
+    let failure = Launcher.execute(command)
+    let hint = failure.rawValue == ENOENT ? "; is it in PATH, or does it need ./ ?" : ""
+    throw Complaint(
+      "\(command.first ?? "") was not started: \(failure)\(hint)", status: failure.rawValue == ENOENT ? 127 : 126)
+  }
+  let arguments = try syntax.parse(words)
+  if arguments.has("help") {
+    print(syntax.help(width: Terminal(descriptor: STDOUT_FILENO).width), terminator: "")
+    return ExitStatus.success
+  }
+  if arguments.has("step"), arguments.has("no-step") { throw .usage("--step and --no-step exclude each other") }
+  guard !arguments.operands.isEmpty else { throw .usage("what is to be followed? follow -- COMMAND [ARGS…]") }
+
+  signal(SIGPIPE, SIG_IGN)  // a story that nobody reads is no reason to end the program
+  let only = try arguments["only"].map { list throws(Complaint) in try calls(list) }
+  let output = try output(arguments["output"])
+  let terminal = Terminal(descriptor: output.descriptor)
+  let isJSON = arguments["format"] == "json"
+  if arguments.has("summary") {
+    if arguments.has("step") { throw .usage("--summary tells nothing to wait after; leave --step out") }
+    return try Summary(command: arguments.operands, only: only, output: output, isJSON: isJSON).run(name: name)
+  }
+
+  let teller: any Teller
+  if isJSON {
+    teller = JSONTeller(output: output)
+  } else {
+    var options = TerminalTeller.Options()
+    options.color = terminal.wantsColor(arguments["color"].flatMap(ColorMode.init) ?? .auto)
+    options.isVerbose = arguments.has("verbose")
+    options.width = terminal.width
+    teller = TerminalTeller(output: output, options: options)
+  }
+  var options = Narrator.Options()
+  options.pauses = arguments.has("step")
+  options.only = only
+  let narrator = Narrator(subject: .program(arguments.operands), options: options, teller: teller)
+  return try narrator.run(name: name, arguments: arguments.operands)
+}
+
+do throws(Complaint) {
+  exit(try run())
+} catch {
+  exit(command: name, complaint: error)
+}
