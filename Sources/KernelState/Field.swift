@@ -3,7 +3,7 @@ import SystemCalls
 /// One thing that the kernel says of a socket.
 public enum Field: String, CaseIterable, Sendable, Hashable {
   // What it is.
-  case inode, cookie, family, type, `protocol`, state, local, peer, owner
+  case inode, cookie, family, type, `protocol`, state, listedAs, local, peer, owner
   // What waits in it.
   case receiveQueue, readable, sendQueue, notSent, acceptQueue, backlog
   // What it waits for.
@@ -49,6 +49,7 @@ public enum Field: String, CaseIterable, Sendable, Hashable {
     case .type: ("type", "", .socket, .measure)
     case .protocol: ("protocol", "", .socket, .measure)
     case .state: ("state", "", .socket, .story)
+    case .listedAs: ("sock_diag lists it", "", .socket, .story)
     case .local: ("local address", "", .socket, .story)
     case .peer: ("peer address", "", .socket, .story)
     case .owner: ("owner's user id", "", .socket, .measure)

@@ -110,7 +110,9 @@ public final class Kernel {
     guard let local = socket.local, local.port != 0 else { return nil }  // in none of the kernel's tables
     if number == Int32(IPPROTO_TCP), socket.state == TCPState.close.name {
       let idle = try? diag.sockets(family: familyNumber, states: [.boundInactive], ports: [local.port])
-      return idle?.first { $0.cookie == cookie }
+      guard var found = idle?.first(where: { $0.cookie == cookie }) else { return nil }
+      found.set(.listedAs, .text("as bound and inactive"), from: "sock_diag TCP_BOUND_INACTIVE")
+      return found
     }
     if let exact = try? diag.socket(family: familyNumber, protocol: number, local: local, peer: socket.peer),
       exact.cookie == cookie

@@ -45,7 +45,7 @@ enum Names {
     case 0: nil
     case 1: "retransmit"
     case 2: "keepalive"
-    case 3: "TIME_WAIT"
+    case 3: "timewait"
     case 4: "window probe"
     default: "timer \(number)"
     }

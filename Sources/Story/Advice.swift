@@ -2,11 +2,12 @@ import Glibc
 import KernelState
 import Tracing
 
-/// What to do about a call that failed.
+/// What to do about a call that failed, and what a result means that looks like nothing.
 enum Advice {
-  /// One sentence, or nil where the error speaks for itself.
-  static func text(for call: Call) -> String? {
-    guard let error = call.error else { return nil }
+  /// One sentence, or nil where the result speaks for itself.
+  static func text(for step: Step) -> String? {
+    let call = step.call
+    guard let error = call.error else { return remark(on: step) }
     switch (call.systemCall, error.rawValue) {
     case (.bind, EADDRINUSE):
       return "Another socket has this address and port. Find it: ss -tanp (as root, to see whose it is); or use port 0."
@@ -27,9 +28,22 @@ enum Advice {
     case (_, EAGAIN): return "No error: the socket is non-blocking, and the call would have had to wait."
     case (_, EPIPE): return "This end was shut down, or the peer has closed and answered with RST: nothing can be sent any more."
     case (_, ECONNRESET): return "The peer sent RST: what was on its way is lost."
-    case (_, ENOTCONN): return "The socket is not connected."
     case (_, ENOTSOCK): return "The descriptor is open, but it is no socket."
     case (_, EBADF): return "The descriptor is not open. Was it closed before?"
+    default: return nil
+    }
+  }
+
+  private static func remark(on step: Step) -> String? {
+    let call = step.call
+    let isStream = step.after.contains { step.concerns($0) && $0.state.text(.type) == "SOCK_STREAM" }
+    switch call.systemCall {
+    case .read, .recvfrom:
+      guard isStream, call.result == 0, call.arguments[2] > 0 else { return nil }
+      return "0 is the end of the stream: the peer sends no more."
+    case .write, .sendto:
+      guard isStream, let sent = call.result, sent >= 0, UInt64(sent) < call.arguments[2] else { return nil }
+      return "Short: the send buffer took \(sent) of \(call.arguments[2]) bytes. The rest is still the program's to send."
     default: return nil
     }
   }

@@ -113,7 +113,7 @@ public final class JSONTeller: Teller {
           socket.holders.map { .object([.init("pid", .number($0.process)), .init("fd", .number($0.descriptor))]) })),
     ]
     let always: [Field] = [
-      .cookie, .inode, .family, .type, .protocol, .state, .local, .peer, .receiveQueue, .readable, .sendQueue, .notSent,
+      .cookie, .inode, .family, .type, .protocol, .state, .listedAs, .local, .peer, .receiveQueue, .readable, .sendQueue, .notSent,
     ]
     members += always.map { .init($0.rawValue, value(state[$0])) }
     if state.isListening {

@@ -18,6 +18,8 @@ struct Overview {
 
   /// A story may go on for days; its end is what one wants to see.
   private static let limit = 60
+  /// A column's width.
+  private static let column = 16
 
   mutating func add(_ step: Step) {
     let isNew = note(step.after)
@@ -57,7 +59,9 @@ struct Overview {
     if socket.state.isListening, let queue = socket.state.number(.acceptQueue), let backlog = socket.state.number(.backlog) {
       text += " \(queue)/\(backlog)"
     }
-    if let waiting = socket.state.number(.receiveQueue), waiting > 0 { text += " +\(waiting)" }
+    if let waiting = socket.state.number(.receiveQueue), waiting > 0, text.count + 2 + "\(waiting)".count < column {
+      text += " +\(waiting)"
+    }
     if socket.state.state == TCPState.close.name, let local = socket.state.local, local.port != 0 { text += " :\(local.port)" }
     return text
   }
@@ -68,7 +72,7 @@ struct Overview {
     let shown = columns.filter { id in rows.contains { $0.cells[id] != nil } }
     let names = rows.map(\.call.count).max() ?? 0
     let first = 4 + min(16, max(8, names)) + 2
-    let column = 16
+    let column = Self.column
     let perPiece = max(1, (width - first) / column)
     var lines: [String] = []
     for start in stride(from: 0, to: shown.count, by: perPiece) {
@@ -87,7 +91,7 @@ struct Overview {
         line = (row.failed ? Style.bad : Style.plain)(line.padded(to: first), color: color)
         for (index, id) in piece.enumerated() {
           let cell = row.cells[id] ?? (before[id] == nil ? "" : "gone")
-          let text = cell.truncated(to: column - 2)
+          let text = cell.truncated(to: column - 1)
           let changed = before[id] != cell && !(cell == "gone" && before[id] == "gone")
           let shown = cell == "gone" && before[id] == "gone" ? "" : text
           line += (changed ? Style.changed : Style.quiet)(shown, color: color)

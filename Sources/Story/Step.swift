@@ -77,6 +77,10 @@ public struct Step: Sendable {
   /// The sockets that the call names or made.
   public func concerns(_ socket: SocketSnapshot) -> Bool {
     let numbers = [call.descriptor, call.newDescriptor].compactMap { $0 }
+    if socket.holders.isEmpty, let former = socket.formerDescriptor {
+      // Closed by this very call.
+      return call.systemCall == .close && former == call.descriptor && changes.contains { $0.socket.id == socket.id }
+    }
     return socket.holders.contains { $0.process == call.process && numbers.contains($0.descriptor) }
   }
 }

@@ -24,6 +24,8 @@ public final class TerminalTeller: Teller {
   private var overview = Overview()
   private var firstProcess: pid_t?
   private var hasStep = false
+  /// Those that made a call that was told, or hold a socket.
+  private var processes: Set<pid_t> = []
 
   private var width: Int { min(options.width, 100) }
   /// The gutter: the step's number, or nothing, and a bar.
@@ -81,8 +83,10 @@ public final class TerminalTeller: Teller {
 
   private func tell(said text: String) {
     let gutter = hasStep ? Self.gutter : "   "
-    if hasStep { line("   │") }
-    for part in text.wrapped(to: width - gutter.count - 1) { line(gutter + part) }
+    // A lesson's source breaks its lines where the source is wide; here they flow anew.
+    let flowing = text.split(separator: "\n").joined(separator: " ")
+    gap()
+    for part in flowing.wrapped(to: width - gutter.count - 1) { line((gutter + part).trimmedRight) }
     if !hasStep { blank() }
   }
 
@@ -100,14 +104,13 @@ public final class TerminalTeller: Teller {
     let lines = changeLines(step.changes, step: step)
     for text in lines { body(text) }
     if options.showsDescriptors, step.descriptors.before != step.descriptors.after {
-      let before = step.descriptors.before.map(String.init).joined(separator: " ")
-      let after = step.descriptors.after.map(String.init).joined(separator: " ")
-      body(fieldLine("", "descriptors", "\(before) → \(after)"))
+      let lists = [step.descriptors.before, step.descriptors.after].map(Self.list)
+      body(fieldLine("", "descriptors", lists.joined(separator: " → ")))
     }
     if step.call.error != nil, lines.isEmpty, step.packets.isEmpty {
       body("  " + Style.quiet("No socket changed.", color: options.color))
     }
-    if let advice = Advice.text(for: step.call) {
+    if let advice = Advice.text(for: step) {
       for (index, part) in advice.wrapped(to: width - 10).enumerated() { body((index == 0 ? "  ▸ " : "    ") + part) }
     }
     if !step.packets.isEmpty {
@@ -120,6 +123,8 @@ public final class TerminalTeller: Teller {
     }
     if options.isVerbose { tellEverything(step) }
     overview.add(step)
+    processes.insert(step.call.process)
+    for socket in step.after { processes.formUnion(socket.holders.map(\.process)) }
     hasStep = true
   }
 
@@ -154,6 +159,12 @@ public final class TerminalTeller: Teller {
   }
 
   private func tell(_ event: StoryItem.ProcessEvent, of process: pid_t) {
+    // Processes that have nothing to do with sockets, a shell's helpers say, are not part of the story.
+    if case .started(let parent?) = event {
+      guard processes.contains(parent) else { return }
+    } else {
+      guard processes.contains(process) else { return }
+    }
     let text =
       switch event {
       case .started(let parent): "process \(process) begins" + (parent.map { ", a child of \($0)" } ?? "")
@@ -220,7 +231,9 @@ public final class TerminalTeller: Teller {
         heads.append("new: " + (socket.state.state ?? socket.state.text(.type) ?? "socket"))
         showsAddresses = true
       case .vanished: heads.append("\(socket.state.state ?? "socket") → gone")
-      case .holders(let from, let to): heads += Self.holders(from, to)
+      case .holders(let from, let to):
+        if from.isEmpty { showsAddresses = true }
+        heads += Self.holders(from, to, state: socket.state.state)
       case .field(let field):
         switch field.field {
         case .state:
@@ -265,7 +278,7 @@ public final class TerminalTeller: Teller {
       texts.append(("accept queue", "\(socket.state.number(.acceptQueue) ?? 0) of \(backlog)"))
     }
     for change in changes {
-      let unit = change.field.unit.isEmpty ? "" : " \(change.field.unit)"
+      let unit = Self.unit(change)
       switch (change.from?.value, change.to?.value) {
       case (nil, .number(0)?), (nil, .text("no")?), (nil, .flag(false)?), (.number(0)?, nil), (.text("no")?, nil): continue
       default: break
@@ -276,13 +289,22 @@ public final class TerminalTeller: Teller {
       }
       if change.field == .acceptQueue, let backlog = socket.state.number(.backlog) {
         texts.append((change.field.label, "\(Self.text(change.from, .acceptQueue)) → \(Self.text(change.to, .acceptQueue)) of \(backlog)"))
+      } else if change.field == .listedAs {
+        texts.append((change.field.label, Self.text(change.to, .listedAs)))
       } else if change.field == .timer {
         let remaining = socket.state.number(.timerRemaining).map { ", \(Self.seconds($0)) left" } ?? ""
         let to = change.to.map { "\($0.value)\(remaining)" } ?? "none"
         texts.append((change.field.label, "\(Self.text(change.from, .timer)) → \(to)"))
       } else {
         let from = Self.text(change.from, change.field)
-        texts.append((change.field.label, "\(from) → \(Self.text(change.to, change.field))\(unit)"))
+        var value = "\(from) → \(Self.text(change.to, change.field))\(unit)"
+        if change.field == .receiveQueue, let queue = socket.state.number(.receiveQueue),
+          let readable = socket.state.number(.readable), readable != queue
+        {
+          // sock_diag counts a FIN as a byte, FIONREAD does not.
+          value += ", \(readable) readable"
+        }
+        texts.append((change.field.label, value))
       }
     }
     return texts
@@ -293,12 +315,34 @@ public final class TerminalTeller: Teller {
     return field == .timer ? "none" : "–"
   }
 
+  /// "0 1 2 3", and for a longer list its runs: "0–5 10 12".
+  private static func list(_ numbers: [Int32]) -> String {
+    if numbers.count <= 6 { return numbers.map(String.init).joined(separator: " ") }
+    var runs: [ClosedRange<Int32>] = []
+    for number in numbers {
+      if let last = runs.last, last.upperBound + 1 == number {
+        runs[runs.count - 1] = last.lowerBound...number
+      } else {
+        runs.append(number...number)
+      }
+    }
+    return runs.map { $0.count == 1 ? "\($0.lowerBound)" : "\($0.lowerBound)–\($0.upperBound)" }.joined(separator: " ")
+  }
+
+  private static func unit(_ change: FieldChange) -> String {
+    guard !change.field.unit.isEmpty else { return "" }
+    if change.field.unit == "bytes", case .number(1)? = change.to?.value { return " byte" }
+    return " \(change.field.unit)"
+  }
+
   private static func seconds(_ milliseconds: UInt64) -> String {
     "\(milliseconds / 1000).\(milliseconds % 1000 / 100) s"
   }
 
-  private static func holders(_ from: [SocketSnapshot.Holder], _ to: [SocketSnapshot.Holder]) -> [String] {
-    if from.isEmpty { return ["got a descriptor"] }
+  private static func holders(
+    _ from: [SocketSnapshot.Holder], _ to: [SocketSnapshot.Holder], state: String?
+  ) -> [String] {
+    if from.isEmpty, let first = to.first { return ["\(state ?? ""), now fd \(first.descriptor)"] }
     if to.isEmpty { return [] }  // the label says it
     if to.count > from.count { return ["one socket, \(to.count) descriptors"] }
     let gone = from.filter { !to.contains($0) }.map { "fd \($0.descriptor)" }

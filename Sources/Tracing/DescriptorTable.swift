@@ -68,7 +68,11 @@ extension DescriptorTable {
       .setsockopt, .getsockopt, .sendto, .sendmsg, .sendmmsg, .recvfrom, .recvmsg, .recvmmsg, .ioUringSetup,
       .epollCreate, .epollCreate1:
       return true
-    case .read, .write, .readv, .writev, .close, .dup, .fcntl, .ioctl: return isSocket(arguments.int(0))
+    case .close:
+      // An epoll instance's end is told, as its beginning was.
+      if case .other = kind(arguments.int(0)) { return false }
+      return true
+    case .read, .write, .readv, .writev, .dup, .fcntl, .ioctl: return isSocket(arguments.int(0))
     case .dup2, .dup3, .sendfile: return isSocket(arguments.int(0)) || isSocket(arguments.int(1))
     case .splice: return isSocket(arguments.int(0)) || isSocket(arguments.int(2))
     case .closeRange:

@@ -65,6 +65,9 @@ public final class Tracer {
     var signal: Int32 = 0
   }
 
+  /// In nanoseconds.
+  private static let patience: UInt64 = 20_000
+
   private var threads: [pid_t: Thread] = [:]
   private var tables: [pid_t: DescriptorTable] = [:]
   /// The thread that stands still because of the last event, and how it goes on.
@@ -173,7 +176,7 @@ public final class Tracer {
       if !pending.isEmpty { return pending.removeFirst() }
       try resume()
       var status: Int32 = 0
-      let thread = clinux_wait_any(&status, WNOHANG)
+      let thread = look(&status)
       if thread > 0 {
         try handle(thread, status)
       } else if thread == 0 {
@@ -227,6 +230,15 @@ public final class Tracer {
   }
 
   // --- inside ---
+
+  /// Looks for a stop, for as long as a call to the kernel and back usually takes: to sleep and be woken costs more.
+  private func look(_ status: inout Int32) -> pid_t {
+    let deadline = Self.now() &+ Self.patience
+    while true {
+      let thread = clinux_wait_any(&status, WNOHANG)
+      if thread != 0 || Self.now() >= deadline { return thread }
+    }
+  }
 
   private func wait(milliseconds: Int?) -> Event? {
     var set = waited

@@ -1,43 +1,72 @@
-// Lesson 3: listen.
-// Follow it with `swift run lesson3-listen`, or with `strace .build/debug/lesson3-listen --bare`.
+// Lesson 1: socket.
+// Follow it with `swift run lesson1-socket`; or, without the narrator, `strace .build/debug/lesson1-socket --bare`.
 
 import Glibc
 import LessonSupport
 
-let lesson = begin()
+begin()
 let stream = Int32(SOCK_STREAM.rawValue)  // an enum in Swift's Glibc
 
-say("A server's first two calls, as in lessons 1 and 2: a socket, and an address for it.")
-let listener = socket(AF_INET, stream, 0)
-guard listener >= 0 else { fail("socket") }
+say("A program holds nothing but small numbers, its descriptors. 0, 1 and 2 are there when it starts.")
+let first = socket(AF_INET, stream, 0)
+guard first >= 0 else { fail("socket") }
 
-var address = sockaddr_in()
-address.sin_family = sa_family_t(AF_INET)
-address.sin_addr.s_addr = inet_addr("127.0.0.1")
-address.sin_port = lesson.port.bigEndian
-guard withSockaddr(address, { bind(listener, $0, $1) }) == 0 else { fail("bind") }
-guard withSockaddr(&address, filled: { getsockname(listener, $0, $1) }) == 0 else { fail("getsockname") }
-let port = UInt16(bigEndian: address.sin_port)
+let target = link("/proc/self/fd/\(first)")
+let isListed = text("/proc/net/tcp").contains(" \(target.filter(\.isNumber)) ")
+say(
+  """
+  A socket, and a number that leads to it: descriptor \(first) is \(target). It is no connection:
+  it has no address, its state is CLOSE, and /proc/net/tcp \(isListed ? "lists it" : "does not list it").
+  """)
 
-say("Port \(port) is taken, but nobody waits there. Let a client dial it.")
-let tooEarly = socket(AF_INET, stream, 0)
-guard tooEarly >= 0 else { fail("socket") }
-guard withSockaddr(address, { connect(tooEarly, $0, $1) }) == -1 else {
-  cannotShow("a socket that does not listen took a connection")
+var bytes: Int32 = 0
+var length = socklen_t(MemoryLayout<Int32>.size)
+guard getsockopt(first, SOL_SOCKET, SO_RCVBUF, &bytes, &length) == 0 else { fail("getsockopt") }
+say("Room for what arrives. The default is the middle number of tcp_rmem: \(numbers("/proc/sys/net/ipv4/tcp_rmem"))")
+guard getsockopt(first, SOL_SOCKET, SO_SNDBUF, &bytes, &length) == 0 else { fail("getsockopt") }
+say("Room for what leaves. The default is the middle number of tcp_wmem: \(numbers("/proc/sys/net/ipv4/tcp_wmem"))")
+
+say("Is the descriptor the socket? Make a second one with dup.")
+let second = dup(first)
+guard second >= 0 else { fail("dup") }
+
+say("No new socket: two numbers, one inode. What is set through one is set for both.")
+var on: Int32 = 1
+guard setsockopt(second, SOL_SOCKET, SO_KEEPALIVE, &on, length) == 0 else { fail("setsockopt") }
+guard getsockopt(first, SOL_SOCKET, SO_KEEPALIVE, &on, &length) == 0 else { fail("getsockopt") }
+
+guard close(first) == 0 else { fail("close") }
+say("Closing a descriptor is not closing the socket: it lives as long as one descriptor leads to it.")
+
+let third = socket(AF_INET, stream, 0)
+guard third >= 0 else { fail("socket") }
+say("Another socket, under an old number: the kernel always gives the lowest one that is free.")
+
+say("What it refuses: a stream over UDP …")
+guard socket(AF_INET, stream, Int32(IPPROTO_UDP)) == -1, errno == EPROTONOSUPPORT else { fail("socket") }
+
+var limit = rlimit(rlim_cur: rlim_t(max(second, third) + 1), rlim_max: rlim_t(max(second, third) + 1))
+guard setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { fail("setrlimit") }
+say("… and one descriptor too many. setrlimit has just set the limit: numbers 0 to \(limit.rlim_cur - 1), no more.")
+guard socket(AF_INET, stream, 0) == -1, errno == EMFILE else { fail("socket") }
+
+say("A server that never closes ends like this. In lesson 2, bind gives a socket an address.")
+
+// --- a look into /proc: readlink, and open, read, close ---
+
+func link(_ path: String) -> String {
+  var name = [CChar](repeating: 0, count: 256)
+  return readlink(path, &name, name.count - 1) < 0 ? "(no link)" : String(cString: name)
 }
-guard errno == ECONNREFUSED else { fail("connect") }
 
-say("The kernel answered with RST by itself: a bound socket waits for nobody. listen makes it passive: it will never dial, it answers.")
-guard listen(listener, 2) == 0 else { fail("listen") }
+func text(_ path: String) -> String {
+  let file = open(path, O_RDONLY)
+  guard file >= 0 else { return "(not here)" }
+  defer { close(file) }
+  var bytes: [UInt8] = []
+  var chunk = [UInt8](repeating: 0, count: 4096)
+  while case let count = read(file, &chunk, chunk.count), count > 0 { bytes += chunk[..<count] }
+  return String(decoding: bytes, as: UTF8.self)
+}
 
-say("From here on the kernel completes connections to port \(port) by itself, and keeps them in the accept queue. The same client call once more. Count the calls to accept: none.")
-let client = socket(AF_INET, stream, 0)
-guard client >= 0 else { fail("socket") }
-guard withSockaddr(address, { connect(client, $0, $1) }) == 0 else { fail("connect") }
-
-say("SYN, SYN ACK, ACK: the connection is complete, at both ends, and nobody has called accept. The server's end has no descriptor yet; it waits in the accept queue.")
-
-say("How long may that queue grow? listen's second argument is the wish, and may be changed at any time.")
-guard listen(listener, 1_000_000) == 0 else { fail("listen") }
-
-say("The kernel granted what net.core.somaxconn allows, and not one more. Lesson 4 takes the connection out of the queue: accept.")
+func numbers(_ path: String) -> String { text(path).split { $0 == "\t" || $0 == "\n" }.joined(separator: " ") }

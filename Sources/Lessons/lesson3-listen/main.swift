@@ -1,5 +1,5 @@
 // Lesson 3: listen.
-// Follow it with `swift run lesson3-listen`, or with `strace .build/debug/lesson3-listen --bare`.
+// Follow it with `swift run lesson3-listen`; or, without the narrator, `strace .build/debug/lesson3-listen --bare`.
 
 import Glibc
 import LessonSupport
@@ -7,7 +7,7 @@ import LessonSupport
 let lesson = begin()
 let stream = Int32(SOCK_STREAM.rawValue)  // an enum in Swift's Glibc
 
-say("A server's first two calls, as in lessons 1 and 2: a socket, and an address for it.")
+say("A server's first calls, as in lessons 1 and 2: a socket, and an address for it.")
 let listener = socket(AF_INET, stream, 0)
 guard listener >= 0 else { fail("socket") }
 
@@ -20,24 +20,32 @@ guard withSockaddr(&address, filled: { getsockname(listener, $0, $1) }) == 0 els
 let port = UInt16(bigEndian: address.sin_port)
 
 say("Port \(port) is taken, but nobody waits there. Let a client dial it.")
-let tooEarly = socket(AF_INET, stream, 0)
-guard tooEarly >= 0 else { fail("socket") }
-guard withSockaddr(address, { connect(tooEarly, $0, $1) }) == -1 else {
-  cannotShow("a socket that does not listen took a connection")
-}
+let early = socket(AF_INET, stream, 0)
+guard early >= 0 else { fail("socket") }
+let dialledEarly = withSockaddr(address) { connect(early, $0, $1) }
+guard dialledEarly == -1 else { cannotShow("a socket that does not listen took a connection") }
 guard errno == ECONNREFUSED else { fail("connect") }
 
-say("The kernel answered with RST by itself: a bound socket waits for nobody. listen makes it passive: it will never dial, it answers.")
+say(
+  """
+  The kernel refused by itself: a bound socket waits for nobody.
+  listen makes it passive: it will never dial, it answers.
+  """)
 guard listen(listener, 2) == 0 else { fail("listen") }
 
-say("From here on the kernel completes connections to port \(port) by itself, and keeps them in the accept queue. The same client call once more. Count the calls to accept: none.")
+say("From here on the kernel answers on port \(port) by itself. Dial once more, and count the calls to accept: none.")
 let client = socket(AF_INET, stream, 0)
 guard client >= 0 else { fail("socket") }
-guard withSockaddr(address, { connect(client, $0, $1) }) == 0 else { fail("connect") }
+let dialled = withSockaddr(address) { connect(client, $0, $1) }
+guard dialled == 0 else { fail("connect") }
 
-say("SYN, SYN ACK, ACK: the connection is complete, at both ends, and nobody has called accept. The server's end has no descriptor yet; it waits in the accept queue.")
+say(
+  """
+  The connection is complete, with two ends, and nobody has called accept.
+  The server's end has no descriptor yet: it waits in the accept queue.
+  """)
 
-say("How long may that queue grow? listen's second argument is the wish, and may be changed at any time.")
+say("How long may that queue grow? The backlog is a wish, and listen may be called again to change it.")
 guard listen(listener, 1_000_000) == 0 else { fail("listen") }
 
-say("The kernel granted what net.core.somaxconn allows, and not one more. Lesson 4 takes the connection out of the queue: accept.")
+say("The kernel grants no more than net.core.somaxconn. In lesson 4, accept takes the connection out of the queue.")
