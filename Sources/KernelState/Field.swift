@@ -83,7 +83,7 @@ public enum Field: String, CaseIterable, Sendable, Hashable {
     case .queuedMemory: ("memory in the send queue", "bytes", .memory, .measure)
     case .forwardMemory: ("memory in reserve", "bytes", .memory, .measure)
     case .optionMemory: ("memory of options", "bytes", .memory, .measure)
-    case .backlogMemory: ("memory of packets that wait for the lock", "bytes", .memory, .measure)
+    case .backlogMemory: ("memory of the backlog", "bytes", .memory, .measure)
     case .drops: ("packets dropped", "", .memory, .measure)
     case .rtt: ("round-trip time", "µs", .tcp, .measure)
     case .rttVariance: ("its variance", "µs", .tcp, .measure)

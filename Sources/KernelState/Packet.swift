@@ -57,7 +57,7 @@ public struct Packet: Sendable, Hashable {
 
 extension Packet {
   /// Takes apart an IPv4 or IPv6 packet that holds TCP. Nil for any other, for fragments and for one that ends too early.
-  init?(bytes: [UInt8], time: UInt64) {
+  public init?(bytes: [UInt8], time: UInt64) {
     guard let first = bytes.first else { return nil }
     func big16(_ at: Int) -> UInt16 { UInt16(bytes[at]) << 8 | UInt16(bytes[at + 1]) }
     func big32(_ at: Int) -> UInt32 { UInt32(big16(at)) << 16 | UInt32(big16(at + 2)) }

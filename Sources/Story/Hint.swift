@@ -38,7 +38,7 @@ enum Everything {
     Field.allCases.compactMap { field in
       guard let reading = state.readings[field] else { return nil }
       let unit = field.unit.isEmpty ? "" : " \(field.unit)"
-      return field.label.padded(to: 26) + "\(reading.value)\(unit)".padded(to: 26) + " " + reading.source
+      return field.label.padded(to: 25) + "\(reading.value)\(unit)".padded(to: 18) + " " + reading.source
     }
   }
 }

@@ -154,7 +154,7 @@ public final class TerminalTeller: Teller {
     for socket in step.after {
       body("")
       body("  " + Style.heading(socket.label, color: options.color))
-      for text in Everything.lines(of: socket.state) { body("    " + text.truncated(to: max(width - 10, 70))) }
+      for text in Everything.lines(of: socket.state) { body("    " + text) }
     }
   }
 

@@ -24,6 +24,8 @@ public struct CallText {
     let result: Int64
     let memory: any ProgramMemory
     var isFailure: Bool { (-4095 ... -1).contains(result) }
+    /// How many bytes, messages or events it came back with.
+    var count: Int { max(0, Int(clamping: result)) }
   }
 
   private let call: Call
@@ -289,7 +291,7 @@ private struct ArgumentReader {
     let copy = self
     later { outcome in
       outcome.isFailure
-        ? Self.pointer(pointer) : copy.data(pointer, UInt64(max(0, outcome.result)), memory: outcome.memory)
+        ? Self.pointer(pointer) : copy.data(pointer, UInt64(outcome.count), memory: outcome.memory)
     }
   }
 
@@ -316,7 +318,7 @@ private struct ArgumentReader {
     later { outcome in
       outcome.isFailure
         ? Self.pointer(pointer)
-        : copy.vectors(pointer, count: count, memory: outcome.memory, limit: UInt64(max(0, outcome.result)))
+        : copy.vectors(pointer, count: count, memory: outcome.memory, limit: UInt64(outcome.count))
     }
   }
 
@@ -399,7 +401,7 @@ private struct ArgumentReader {
       outcome.isFailure
         ? Self.pointer(pointer)
         : copy.message(
-          pointer, memory: outcome.memory, dataLength: UInt64(max(0, outcome.result)), nameLength: nameLength)
+          pointer, memory: outcome.memory, dataLength: UInt64(outcome.count), nameLength: nameLength)
     }
     flags(2, Symbols.messageFlags)
   }
@@ -427,7 +429,7 @@ private struct ArgumentReader {
     let count = Int(UInt32(truncatingIfNeeded: arguments[2]))
     let copy = self
     later { outcome in
-      let done = outcome.isFailure ? 0 : Int(outcome.result)
+      let done = outcome.count
       return copy.messages(pointer, count: count, done: done, memory: outcome.memory, isReceived: false)
     }
     text("\(count)")
@@ -444,7 +446,7 @@ private struct ArgumentReader {
     let copy = self
     later { outcome in
       guard !outcome.isFailure else { return Self.pointer(pointer) }
-      let done = Int(clamping: outcome.result)
+      let done = outcome.count
       return copy.messages(
         pointer, count: done, done: done, memory: outcome.memory, isReceived: true, nameLengths: nameLengths)
     }
@@ -540,14 +542,14 @@ private struct ArgumentReader {
     }
   }
 
-  /// A file offset that the kernel moves on, `[from => to]`.
+  /// A file offset that the kernel moves on, `[from] => [to]`.
   private mutating func offset(_ index: Int) {
     let pointer = arguments[index]
     let before = memory.value(Int64.self, at: pointer)
     later { outcome in
       guard let before else { return Self.pointer(pointer) }
       let after = outcome.isFailure ? before : outcome.memory.value(Int64.self, at: pointer) ?? before
-      return after == before ? "[\(before)]" : "[\(before) => \(after)]"
+      return after == before ? "[\(before)]" : "[\(before)] => [\(after)]"
     }
   }
 
@@ -627,7 +629,7 @@ private struct ArgumentReader {
   }
 
   private mutating func selectArguments() {
-    let count = Int(min(max(0, arguments.int(0)), 1 << 20))
+    let count = Int(min(max(0, arguments.int(0)), 4096))
     let pointers = arguments
     func members(_ index: Int, _ memory: any ProgramMemory) -> [Int]? {
       let pointer = pointers[index]
@@ -671,7 +673,7 @@ private struct ArgumentReader {
     int(0)
     later { outcome in
       guard !outcome.isFailure else { return Self.pointer(pointer) }
-      let ready = Int(clamping: outcome.result)
+      let ready = outcome.count
       var texts = copy.epollEvents(pointer, count: min(ready, Self.arrayLimit), memory: outcome.memory)
       if ready > Self.arrayLimit { texts.append("...") }
       return "[\(texts.joined(separator: ", "))]"

@@ -1,0 +1,102 @@
+import Glibc
+import SystemCalls
+
+/// Programs from elsewhere that bear witness. Where one is missing its tests are skipped, except where witnesses are
+/// required (`.ci/run` does): there they run, and fail.
+public enum Witness {
+  public static let areRequired = getenv("SOCKETSTEPS_REQUIRE_WITNESSES") != nil
+
+  /// The path of a program, or nil.
+  public static func path(_ name: String) -> String? {
+    let places = (getenv("PATH").map { String(cString: $0) } ?? "").split(separator: ":") + ["/usr/sbin", "/sbin"]
+    return places.map { "\($0)/\(name)" }.first { access($0, X_OK) == 0 }
+  }
+
+  /// Whether a test that needs these programs is to run.
+  public static func have(_ names: String...) -> Bool { areRequired || names.allSatisfy { path($0) != nil } }
+
+  /// A Python 3 that is a program itself, no shell script in front of one; nil where there is none.
+  public static let python: String? = {
+    for name in ["/usr/bin/python3", path("python3") ?? ""] where !name.isEmpty {
+      let command = [name, "-c", "import sys; print(sys.executable)"]
+      if let result = try? Program.run(command), result.status == 0, let line = result.lines.first { return line }
+    }
+    return nil
+  }()
+
+  /// Whether tests that need Python run.
+  public static var havePython: Bool { areRequired || python != nil }
+}
+
+/// What this process may do.
+public enum Privilege {
+  public static var isRoot: Bool { geteuid() == 0 }
+  /// Whether the loopback interface may be listened to.
+  public static let canTap: Bool = {
+    let tap = socket(AF_PACKET, Int32(SOCK_DGRAM.rawValue), 0)
+    if tap >= 0 { close(tap) }
+    return tap >= 0
+  }()
+}
+
+/// Where things are.
+public enum Place {
+  /// The folder of the built executables.
+  public static let products: String = {
+    let own = destination(ofLink: "/proc/self/exe") ?? ""
+    // The runner is the test bundle itself, or a helper that was told where it is.
+    let candidates = [own] + CommandLine.arguments.filter { $0.hasSuffix(".xctest") }
+    for candidate in candidates {
+      let folder = String(candidate[..<(candidate.lastIndex(of: "/") ?? candidate.endIndex)])
+      if access("\(folder)/lesson3-listen", X_OK) == 0 { return folder }
+    }
+    return "\(root)/.build/debug"
+  }()
+
+  public static func product(_ name: String) -> String { "\(products)/\(name)" }
+
+  /// The package's folder.
+  public static let root: String = {
+    let parts = #filePath.split(separator: "/").dropLast(3)
+    return "/" + parts.joined(separator: "/")
+  }()
+
+  /// A new folder, removed when `body` is done.
+  public static func withTemporaryFolder<Result>(_ body: (String) throws -> Result) throws -> Result {
+    var template = Array("/tmp/socketsteps-XXXXXX".utf8CString)
+    guard mkdtemp(&template) != nil else { throw SystemCallError(call: "mkdtemp", errno: .last) }
+    let folder = String(decoding: template.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self)
+    defer { _ = try? Program.run(["/bin/rm", "-rf", folder]) }
+    chmod(folder, 0o755)
+    return try body(folder)
+  }
+
+  /// Writes a text file and returns its path.
+  public static func file(_ name: String, in folder: String, _ text: String) throws -> String {
+    let path = "\(folder)/\(name)"
+    let file = try Descriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o644)
+    try Array(text.utf8).withUnsafeBytes { try writeAll($0, to: file.number) }
+    return path
+  }
+}
+
+/// A text with what varies from run to run replaced: ports, pids, inodes, queue sizes that depend on them.
+public func masked(_ text: String) -> String {
+  var result = ""
+  var number = ""
+  func flush() {
+    // Small numbers are descriptors, lengths and flags; they belong to the story.
+    result += number.count >= 4 ? "N" : number
+    number = ""
+  }
+  for character in text {
+    if character.isASCII, character.isNumber {
+      number.append(character)
+    } else {
+      flush()
+      result.append(character)
+    }
+  }
+  flush()
+  return result
+}
