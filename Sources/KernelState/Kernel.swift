@@ -174,10 +174,11 @@ public final class Kernel {
     }
     var status = stat()
     if fstat(duplicate, &status) == 0 { socket.set(.inode, number: status.st_ino, from: "fstat st_ino") }
-    if let local = Self.address({ getsockname(duplicate, $0, $1) }), !local.isUnspecified {
+    if let local = Self.address({ getsockname(duplicate, $0, $1) }), !local.isUnspecified, local != .unixUnnamed
+    {
       socket.set(.local, .address(local), from: "getsockname")
     }
-    if let peer = Self.address({ getpeername(duplicate, $0, $1) }) {
+    if let peer = Self.address({ getpeername(duplicate, $0, $1) }), peer != .unixUnnamed {
       socket.set(.peer, .address(peer), from: "getpeername")
     }
 

@@ -35,7 +35,17 @@ public final class Narrator {
   private let tapRefusal: SystemCallError?
   private var relative = RelativeSequences()
 
-  private var texts: [pid_t: (full: CallText, short: CallText, descriptors: [Int32])] = [:]
+  /// A call that is told, from its entry on.
+  private struct Running {
+    let call: Call
+    let full: CallText
+    let short: CallText
+    let descriptors: [Int32]
+    /// What it did, seen while another thread's call was told.
+    var changes: [SocketChange] = []
+  }
+
+  private var running: [pid_t: Running] = [:]
   private var meanwhile: [SocketChange] = []
   private var packets: [Packet] = []
   private var stepCount = 0
@@ -94,7 +104,7 @@ public final class Narrator {
     while true {
       let event: Tracer.Event?
       do throws(SystemCallError) {
-        event = try tracer.next(quietAfter: texts.isEmpty ? nil : Self.waitingAfter)
+        event = try tracer.next(quietAfter: running.isEmpty ? nil : Self.waitingAfter)
       } catch {
         tracer.killAll()
         throw TracingRefusal.explain(error)
@@ -175,18 +185,32 @@ public final class Narrator {
   private func enter(_ call: Call) {
     guard isTold(call.systemCall) else { return }
     noteAddress(call)
-    meanwhile += world.observe(openDescriptors(), focus: focus(call))
+    distribute(world.observe(openDescriptors(), focus: focus(call)))
     let memory = ProcessMemory(process: call.process)
-    texts[call.thread] = (
-      CallText(call, memory: memory), CallText(call, memory: memory, style: .short), descriptors(of: call.process)
-    )
+    running[call.thread] = Running(
+      call: call, full: CallText(call, memory: memory), short: CallText(call, memory: memory, style: .short),
+      descriptors: descriptors(of: call.process))
+  }
+
+  /// Gives changes to the calls, of other threads, that have made them and not returned yet; the rest happened meanwhile.
+  private func distribute(_ changes: [SocketChange]) {
+    for change in changes {
+      let maker = running.first { Attribution(call: $0.value.call, sockets: world.sockets).covers(change) }
+      if let maker { running[maker.key]?.changes.append(change) } else { meanwhile.append(change) }
+    }
   }
 
   private func leave(_ call: Call) {
-    guard let text = texts.removeValue(forKey: call.thread), let result = call.result else { return }
+    guard let text = running.removeValue(forKey: call.thread), let result = call.result else { return }
     toldWaiting.remove(call.thread)
     let before = world.sockets
-    let changes = settle(after: call)
+    let observed = settle(after: call)
+    let attribution = Attribution(call: call, sockets: world.sockets + before)
+    let own = observed.filter(attribution.covers)
+    let others = observed.filter { !attribution.covers($0) }
+    let isAlone = running.isEmpty && attribution.adoptsTheRest
+    let changes = Self.merge(text.changes, isAlone ? observed : own)
+    if !isAlone { distribute(others) }
     collectPackets(formerly: before)
     let memory = ProcessMemory(process: call.process)
     stepCount += 1
@@ -216,15 +240,15 @@ public final class Narrator {
     tell(.said(text))
   }
 
-  private func tellWaiting(_ running: [Call]) {
-    for call in running where !toldWaiting.contains(call.thread) {
-      guard let text = texts[call.thread] else { continue }
+  private func tellWaiting(_ calls: [Call]) {
+    for call in calls where !toldWaiting.contains(call.thread) {
+      guard let text = running[call.thread] else { continue }
       toldWaiting.insert(call.thread)
       tell(.waiting(process: call.process, call: text.full.pending))
     }
   }
 
-  private func tellEnding(_ status: Tracer.Status) {
+  private func tellEnding(_ status: Tracer.Status?) {
     let before = world.sockets
     let changes = settle(after: nil)
     collectPackets(formerly: before)
@@ -244,9 +268,15 @@ public final class Narrator {
       if !fromTerminal { tracer.send(signal) }
       return nil
     }
-    tracer.killAll()
-    _ = teller.flush()
+    end()
     return 128 + signal
+  }
+
+  /// Ends the program and its story.
+  private func end() {
+    tracer.killAll()
+    if hasBegun { tellEnding(nil) }
+    _ = teller.flush()
   }
 
   // --- asking the kernel ---
@@ -371,12 +401,10 @@ public final class Narrator {
         pause.show(Everything.text(of: world.sockets))
         continue
       case .quit:
-        tracer.killAll()
-        _ = teller.flush()
+        end()
         return ExitStatus.success
       case .interrupted(let signal):
-        tracer.killAll()
-        _ = teller.flush()
+        end()
         return 128 + signal
       }
     }

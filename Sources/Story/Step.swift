@@ -29,7 +29,7 @@ public struct SocketSnapshot: Sendable, Hashable {
     for holder in holders where !numbers.contains(holder.descriptor) { numbers.append(holder.descriptor) }
     if !numbers.isEmpty { return "fd " + numbers.map(String.init).joined(separator: ", ") }
     if let formerDescriptor { return "was fd \(formerDescriptor)" }
-    return (state.inode ?? 0) == 0 ? "no fd" : "peer"
+    return owner != nil || (state.inode ?? 0) != 0 ? "peer" : "no fd"
   }
 }
 

@@ -14,6 +14,8 @@ public final class TerminalTeller: Teller {
     public var width = 80
     /// Shows the descriptors that the program has, where they changed.
     public var showsDescriptors = false
+    /// Tells a step that is the same as the one before, and changed nothing, as a count.
+    public var collapsesRepetitions = false
 
     public init() {}
   }
@@ -26,6 +28,11 @@ public final class TerminalTeller: Teller {
   private var hasStep = false
   /// Those that made a call that was told, or hold a socket.
   private var processes: Set<pid_t> = []
+
+  /// The step before, and how often it has come again without any change.
+  private var lastStep: Step?
+  private var repetitions = 0
+  private var lastWaiting: String?
 
   private var width: Int { min(options.width, 100) }
   /// The gutter: the step's number, or nothing, and a bar.
@@ -45,8 +52,18 @@ public final class TerminalTeller: Teller {
     switch item {
     case .opening(let opening): tell(opening)
     case .said(let text): tell(said: text)
-    case .step(let step): tell(step)
+    case .step(let step):
+      if isRepetition(step) {
+        repetitions += 1
+      } else {
+        tellRepetitions()
+        tell(step)
+      }
+      lastStep = step
     case .waiting(let process, let call):
+      // Whoever polls every second says nothing new each time.
+      if repetitions > 0 || call == lastWaiting { return }
+      lastWaiting = call
       gap()
       line("   ┆ " + Style.quiet("\(prefix(process))\(call) waits …".truncated(to: width - 5), color: options.color))
     case .note(let text):
@@ -55,8 +72,26 @@ public final class TerminalTeller: Teller {
         line("   " + Style.quiet((index == 0 ? "note: " : "      ") + part, color: options.color))
       }
     case .process(let process, let event): tell(event, of: process)
-    case .ending(let ending): tell(ending)
+    case .ending(let ending):
+      tellRepetitions()
+      tell(ending)
     }
+  }
+
+  /// Whether a step says nothing that the step before did not say.
+  private func isRepetition(_ step: Step) -> Bool {
+    guard options.collapsesRepetitions, let last = lastStep else { return false }
+    return step.shortText == last.shortText && step.call.process == last.call.process && step.changes.isEmpty
+      && step.meanwhile.isEmpty && step.packets.isEmpty && last.changes.isEmpty && last.packets.isEmpty
+  }
+
+  private func tellRepetitions() {
+    if repetitions > 0 {
+      gap()
+      let times = repetitions == 1 ? "once more" : "\(repetitions) times more"
+      line("   ┆ " + Style.quiet("the same \(times)", color: options.color))
+    }
+    repetitions = 0
   }
 
   // --- the items ---
@@ -107,7 +142,7 @@ public final class TerminalTeller: Teller {
       let lists = [step.descriptors.before, step.descriptors.after].map(Self.list)
       body(fieldLine("", "descriptors", lists.joined(separator: " → ")))
     }
-    if step.call.error != nil, lines.isEmpty, step.packets.isEmpty {
+    if let error = step.call.error, !error.isRestart, lines.isEmpty, step.packets.isEmpty {
       body("  " + Style.quiet("No socket changed.", color: options.color))
     }
     if let advice = Advice.text(for: step) {
@@ -251,6 +286,7 @@ public final class TerminalTeller: Teller {
       let head = heads.isEmpty ? "still \(socket.state.state ?? "open")" : heads.joined(separator: ", ")
       lines += headLines(label, head, addresses)
     }
+    if isNew, let owner = socket.owner { lines.append(fieldLine("", "held by", "\(owner.name), pid \(owner.process)")) }
     for text in fieldTexts(story, socket: socket, isNew: isNew) {
       lines.append(fieldLine(lines.isEmpty ? label : "", text.label, text.value))
     }
@@ -344,17 +380,21 @@ public final class TerminalTeller: Teller {
   ) -> [String] {
     if from.isEmpty, let first = to.first { return ["\(state ?? ""), now fd \(first.descriptor)"] }
     if to.isEmpty { return [] }  // the label says it
-    if to.count > from.count { return ["one socket, \(to.count) descriptors"] }
-    let gone = from.filter { !to.contains($0) }.map { "fd \($0.descriptor)" }
-    return gone.isEmpty ? [] : ["\(gone.joined(separator: ", ")) closed"]
+    let lost = from.filter { !to.contains($0) }
+    let gained = to.filter { !from.contains($0) }
+    let processes = Set((from + to).map(\.process))
+    var texts = gained.filter { holder in !from.contains { $0.process == holder.process } }
+      .map { "also held by process \($0.process)" }
+    if gained.count > texts.count { texts.append("one socket, \(to.count) descriptors") }
+    texts += lost.map { "fd \($0.descriptor) closed" + (processes.count > 1 ? " by process \($0.process)" : "") }
+    return texts
   }
 
   /// "127.0.0.1:52114 → 127.0.0.1:41873", and for a new socket without addresses what it is.
   private static func addresses(_ socket: SocketSnapshot, isNew: Bool) -> String {
-    let owner = socket.owner.map { " (\($0.name), pid \($0.process))" } ?? ""
     switch (socket.state.local, socket.state.peer) {
-    case (let local?, let peer?): return "\(local) → \(peer)\(owner)"
-    case (let local?, nil): return "\(local)\(owner)"
+    case (let local?, let peer?): return "\(local) → \(peer)"
+    case (let local?, nil): return "\(local)"
     default:
       guard isNew else { return "" }
       let inode = socket.state.inode.map { "socket:[\($0)]" }

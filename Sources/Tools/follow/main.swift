@@ -80,6 +80,7 @@ func run() throws(Complaint) -> Int32 {
     options.color = terminal.wantsColor(arguments["color"].flatMap(ColorMode.init) ?? .auto)
     options.isVerbose = arguments.has("verbose")
     options.width = terminal.width
+    options.collapsesRepetitions = !arguments.has("step")
     teller = TerminalTeller(output: output, options: options)
   }
   var options = Narrator.Options()
