@@ -39,8 +39,8 @@ let package = Package(
     tests("KernelStateTests", ["KernelState", "SystemCalls"]),
     tests("TracingTests", ["CLinux", "Tracing"]),
     tests("StoryTests", ["Story", "Tracing", "KernelState", "SystemCalls", "CommandLineTool"]),
-    tests("LessonTests", lessons.map { .init(stringLiteral: $0) }),
-    tests("ToolTests", ["follow"]),
+    tests("LessonTests", lessons.map { .init(stringLiteral: $0) } + ["follow", "SystemCalls"]),
+    tests("ToolTests", ["follow", "SystemCalls"]),
   ] + lessons.map(lesson),
   swiftLanguageModes: [.v6]
 )

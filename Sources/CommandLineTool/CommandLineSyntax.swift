@@ -10,7 +10,9 @@ public struct CommandLineSyntax: Sendable {
     /// The only values allowed, where they can be listed.
     public let choices: [String]
 
-    public init(_ name: String, short: Character? = nil, value: String? = nil, choices: [String] = [], help: String) {
+    public init(
+      _ name: String, short: Character? = nil, value: String? = nil, choices: [String] = [], help: String
+    ) {
       self.name = name
       self.short = short
       self.value = value ?? (choices.isEmpty ? nil : choices.joined(separator: "|"))

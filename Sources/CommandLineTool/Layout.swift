@@ -1,10 +1,13 @@
 extension String {
-  /// The text broken into lines of at most `width` columns, at spaces. A longer word stands on a line of its own, whole.
+  /// The text broken into lines of at most `width` columns, at spaces; a word that is longer is broken too.
   public func wrapped(to width: Int) -> [String] {
     var lines: [String] = []
     for paragraph in split(separator: "\n", omittingEmptySubsequences: false) {
       var line = ""
-      for word in paragraph.split(separator: " ") {
+      let words = paragraph.split(separator: " ").flatMap { word -> [Substring] in
+        stride(from: 0, to: word.count, by: max(1, width)).map { word.dropFirst($0).prefix(max(1, width)) }
+      }
+      for word in words {
         if line.isEmpty {
           line = String(word)
         } else if line.count + 1 + word.count <= width {

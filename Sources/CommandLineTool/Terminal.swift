@@ -101,7 +101,9 @@ public final class Keyboard {
   /// The next key, or nil when the terminal has gone.
   public func read() -> Character? {
     var byte: UInt8 = 0
-    guard let count = try? systemCall("read", "/dev/tty", { Glibc.read(terminal.number, &byte, 1) }), count == 1 else {
+    guard let count = try? systemCall("read", "/dev/tty", { Glibc.read(terminal.number, &byte, 1) }),
+      count == 1
+    else {
       return nil
     }
     return Character(Unicode.Scalar(byte))

@@ -10,7 +10,8 @@ public enum Field: String, CaseIterable, Sendable, Hashable {
   case timer, timerRemaining, timerRetransmits
   case shutdown
   // How it was set up.
-  case nonBlocking, closeOnExec, reuseAddress, reusePort, keepAlive, keepAliveIdle, keepAliveInterval, keepAliveProbes
+  case nonBlocking, closeOnExec, reuseAddress, reusePort, keepAlive, keepAliveIdle, keepAliveInterval,
+    keepAliveProbes
   case linger, noDelay, userTimeout, receiveBuffer, sendBuffer, congestionControl, onlyIPv6
   // What it costs.
   case receiveMemory, sendMemory, queuedMemory, forwardMemory, optionMemory, backlogMemory, drops

@@ -29,7 +29,8 @@ public final class Kernel {
     }
     sockDiagRefusal = refusal
     let probe = Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-    ownNamespace = probe < 0 ? nil : Self.option(probe, SOL_SOCKET, Option.networkNamespaceCookie, as: UInt64.self)
+    ownNamespace =
+      probe < 0 ? nil : Self.option(probe, SOL_SOCKET, Option.networkNamespaceCookie, as: UInt64.self)
     if probe >= 0 { close(probe) }
   }
 
@@ -80,13 +81,23 @@ public final class Kernel {
     families.flatMap { (try? diag?.sockets(family: $0, ports: ports)) ?? [] }
   }
 
+  /// The TCP sockets that keep others from binding a port: those bound and idle too.
+  public func sockets(boundTo port: UInt16) -> [SocketState] {
+    let idle = [AF_INET, AF_INET6].flatMap {
+      (try? diag?.sockets(family: $0, states: [.boundInactive], ports: [port])) ?? []
+    }
+    return (sockets(ports: [port]) + idle).filter { $0.local?.port == port }
+  }
+
   /// The TCP or UDP socket with this cookie. The kernel has no index of them: it lists all, and one is picked.
   public func socket(cookie: UInt64) -> SocketState? { search { $0.cookie == cookie } }
 
   private func search(_ isMeant: (SocketState) -> Bool) -> SocketState? {
     for number in [Int32(IPPROTO_TCP), Int32(IPPROTO_UDP)] {
       for family in [AF_INET, AF_INET6] {
-        if let found = try? diag?.sockets(family: family, protocol: number).first(where: isMeant) { return found }
+        if let found = try? diag?.sockets(family: family, protocol: number).first(where: isMeant) {
+          return found
+        }
       }
     }
     for family in [AF_INET, AF_INET6] {
@@ -135,7 +146,8 @@ public final class Kernel {
         pidfd = try systemCall("pidfd_open", "\(process)") { clinux_pidfd_open(process, 0) }
         processes[process] = pidfd
       }
-      return .success(try systemCall("pidfd_getfd", "\(descriptor)") { clinux_pidfd_getfd(pidfd, descriptor, 0) })
+      return .success(
+        try systemCall("pidfd_getfd", "\(descriptor)") { clinux_pidfd_getfd(pidfd, descriptor, 0) })
     } catch {
       return .failure(error)
     }
@@ -156,10 +168,14 @@ public final class Kernel {
     guard let family = option(SOL_SOCKET, SO_DOMAIN, as: Int32.self) else { return nil }
     var socket = SocketState()
     func set(_ field: Field, number level: Int32, _ name: Int32, _ source: String) {
-      if let value = option(level, name, as: Int32.self) { socket.set(field, number: value, from: "getsockopt \(source)") }
+      if let value = option(level, name, as: Int32.self) {
+        socket.set(field, number: value, from: "getsockopt \(source)")
+      }
     }
     func set(_ field: Field, flag level: Int32, _ name: Int32, _ source: String) {
-      if let value = option(level, name, as: Int32.self) { socket.set(field, .flag(value != 0), from: "getsockopt \(source)") }
+      if let value = option(level, name, as: Int32.self) {
+        socket.set(field, .flag(value != 0), from: "getsockopt \(source)")
+      }
     }
 
     socket.set(.family, .text(Names.family(family)), from: "getsockopt SO_DOMAIN")
@@ -174,7 +190,8 @@ public final class Kernel {
     }
     var status = stat()
     if fstat(duplicate, &status) == 0 { socket.set(.inode, number: status.st_ino, from: "fstat st_ino") }
-    if let local = Self.address({ getsockname(duplicate, $0, $1) }), !local.isUnspecified, local != .unixUnnamed
+    if let local = Self.address({ getsockname(duplicate, $0, $1) }), !local.isUnspecified,
+      local != .unixUnnamed
     {
       socket.set(.local, .address(local), from: "getsockname")
     }
@@ -208,12 +225,18 @@ public final class Kernel {
   private func fillTCP(_ socket: inout SocketState, _ descriptor: Int32) {
     let tcp = Int32(IPPROTO_TCP)
     func number(_ name: Int32) -> Int32? { Self.option(descriptor, tcp, name, as: Int32.self) }
-    if let value = number(TCP_NODELAY) { socket.set(.noDelay, .flag(value != 0), from: "getsockopt TCP_NODELAY") }
-    if let value = number(TCP_KEEPIDLE) { socket.set(.keepAliveIdle, number: value, from: "getsockopt TCP_KEEPIDLE") }
+    if let value = number(TCP_NODELAY) {
+      socket.set(.noDelay, .flag(value != 0), from: "getsockopt TCP_NODELAY")
+    }
+    if let value = number(TCP_KEEPIDLE) {
+      socket.set(.keepAliveIdle, number: value, from: "getsockopt TCP_KEEPIDLE")
+    }
     if let value = number(TCP_KEEPINTVL) {
       socket.set(.keepAliveInterval, number: value, from: "getsockopt TCP_KEEPINTVL")
     }
-    if let value = number(TCP_KEEPCNT) { socket.set(.keepAliveProbes, number: value, from: "getsockopt TCP_KEEPCNT") }
+    if let value = number(TCP_KEEPCNT) {
+      socket.set(.keepAliveProbes, number: value, from: "getsockopt TCP_KEEPCNT")
+    }
     if let value = number(TCP_USER_TIMEOUT) {
       socket.set(.userTimeout, number: value, from: "getsockopt TCP_USER_TIMEOUT")
     }
@@ -225,8 +248,12 @@ public final class Kernel {
       let information = TCPInformation(bytes: bytes)
       socket.set(.state, information.state.map { .text($0.name) }, from: "TCP_INFO tcpi_state")
       if information.state == .listen {
-        if let queue = information.acceptQueue { socket.set(.acceptQueue, number: queue, from: "TCP_INFO tcpi_unacked") }
-        if let backlog = information.backlog { socket.set(.backlog, number: backlog, from: "TCP_INFO tcpi_sacked") }
+        if let queue = information.acceptQueue {
+          socket.set(.acceptQueue, number: queue, from: "TCP_INFO tcpi_unacked")
+        }
+        if let backlog = information.backlog {
+          socket.set(.backlog, number: backlog, from: "TCP_INFO tcpi_sacked")
+        }
       }
       information.fill(&socket, source: "TCP_INFO")
     }
@@ -235,7 +262,9 @@ public final class Kernel {
   private func fillQueues(_ socket: inout SocketState, _ descriptor: Int32) {
     func queue(_ field: Field, _ request: UInt, _ source: String) {
       var bytes: Int32 = 0
-      if clinux_ioctl(descriptor, request, &bytes) == 0 { socket.set(field, number: bytes, from: "ioctl \(source)") }
+      if clinux_ioctl(descriptor, request, &bytes) == 0 {
+        socket.set(field, number: bytes, from: "ioctl \(source)")
+      }
     }
     queue(.readable, CLINUX_SIOCINQ, "FIONREAD")
     // What a closed socket answers to these is left over from its last connection.
@@ -277,7 +306,9 @@ public final class Kernel {
     return Array(buffer.prefix(Int(length)))
   }
 
-  private static func address(_ call: (UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> Int32)
+  private static func address(
+    _ call: (UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> Int32
+  )
     -> SocketAddress?
   {
     var storage = sockaddr_storage()

@@ -108,7 +108,9 @@ extension Packet {
         rest = rest.dropFirst()
         continue
       }
-      guard rest.count >= 2, case let length = Int(rest[rest.startIndex + 1]), length >= 2, length <= rest.count else {
+      guard rest.count >= 2, case let length = Int(rest[rest.startIndex + 1]), length >= 2,
+        length <= rest.count
+      else {
         break
       }
       let body = Array(rest.prefix(length).dropFirst(2))
@@ -131,7 +133,8 @@ extension Packet {
   /// The same packet with other numbers in place of those in its header: counted from the connection's start, say.
   public func renumbered(sequence: UInt32, acknowledgment: UInt32) -> Packet {
     Packet(
-      time: time, from: from, to: to, flags: flags, sequence: sequence, acknowledgment: acknowledgment, window: window,
+      time: time, from: from, to: to, flags: flags, sequence: sequence, acknowledgment: acknowledgment,
+      window: window,
       options: options, length: length)
   }
 }

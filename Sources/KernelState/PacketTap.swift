@@ -68,7 +68,8 @@ public final class PacketTap {
           let count = recvmsg(tap.number, &message, Int32(MSG_TRUNC))
           guard count >= 0 else { return .none }
           let bytes = data.prefix(min(count, data.count))
-          return .some(Packet(bytes: Array(bytes), time: Self.time(control.prefix(Int(message.msg_controllen)))))
+          return .some(
+            Packet(bytes: Array(bytes), time: Self.time(control.prefix(Int(message.msg_controllen)))))
         }
       }
     }
@@ -106,7 +107,8 @@ public final class PacketTap {
     try systemCall("setsockopt", "SO_ATTACH_FILTER") {
       instructions.withUnsafeMutableBufferPointer { buffer in
         var program = sock_fprog(len: UInt16(buffer.count), filter: buffer.baseAddress)
-        return setsockopt(tap, SOL_SOCKET, SO_ATTACH_FILTER, &program, socklen_t(MemoryLayout<sock_fprog>.size))
+        return setsockopt(
+          tap, SOL_SOCKET, SO_ATTACH_FILTER, &program, socklen_t(MemoryLayout<sock_fprog>.size))
       }
     }
   }

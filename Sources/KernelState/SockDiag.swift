@@ -13,7 +13,9 @@ public final class SockDiag {
   public init() throws(SystemCallError) {
     let type = Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue)
     netlink = Descriptor(
-      owning: try systemCall("socket", "NETLINK_SOCK_DIAG") { Glibc.socket(AF_NETLINK, type, NETLINK_SOCK_DIAG) })
+      owning: try systemCall("socket", "NETLINK_SOCK_DIAG") {
+        Glibc.socket(AF_NETLINK, type, NETLINK_SOCK_DIAG)
+      })
   }
 
   /// The socket with exactly these two addresses, or nil. For a listening socket `peer` is nil.
@@ -36,7 +38,7 @@ public final class SockDiag {
     var found: SocketState?
     do {
       try ask(request, flags: 0) { found = Self.internetSocket($0, protocol: number) }
-    } catch where error.errno.rawValue == ENOENT {
+    } catch  where error.errno.rawValue == ENOENT {
       return nil
     }
     guard let found else { return nil }
@@ -48,7 +50,8 @@ public final class SockDiag {
 
   /// All sockets of a family that have one of `ports` at either end; all there are where `ports` is nil.
   public func sockets(
-    family: Int32, protocol number: Int32 = Int32(IPPROTO_TCP), states: [TCPState]? = nil, ports: Set<UInt16>? = nil
+    family: Int32, protocol number: Int32 = Int32(IPPROTO_TCP), states: [TCPState]? = nil,
+    ports: Set<UInt16>? = nil
   ) throws(SystemCallError) -> [SocketState] {
     if let ports, ports.isEmpty { return [] }
     var request = inet_diag_req_v2()
@@ -76,7 +79,7 @@ public final class SockDiag {
     var found: SocketState?
     do {
       try ask(request, flags: 0) { found = Self.unixSocket($0) }
-    } catch where error.errno.rawValue == ENOENT {
+    } catch  where error.errno.rawValue == ENOENT {
       return nil
     }
     return found
@@ -88,7 +91,9 @@ public final class SockDiag {
     INET_DIAG_INFO, INET_DIAG_CONG, INET_DIAG_SKMEMINFO, INET_DIAG_SHUTDOWN,
   ].reduce(0) { $0 | 1 << (UInt8($1) - 1) }
 
-  private static func fill(_ words: inout (UInt32, UInt32, UInt32, UInt32), with address: SocketAddress, family: Int32) {
+  private static func fill(
+    _ words: inout (UInt32, UInt32, UInt32, UInt32), with address: SocketAddress, family: Int32
+  ) {
     withUnsafeMutableBytes(of: &words) { destination in
       switch address {
       case .ipv4(let bytes, _) where family == AF_INET6:
@@ -153,7 +158,9 @@ public final class SockDiag {
 
     let isDump = flags & UInt16(NLM_F_DUMP) != 0
     while true {
-      let count = try systemCall("recvfrom", "NETLINK_SOCK_DIAG") { recv(netlink.number, &buffer, buffer.count, 0) }
+      let count = try systemCall("recvfrom", "NETLINK_SOCK_DIAG") {
+        recv(netlink.number, &buffer, buffer.count, 0)
+      }
       var rest = buffer[..<count]
       while rest.count >= MemoryLayout<nlmsghdr>.size {
         let header = rest.load(nlmsghdr.self, at: 0)
@@ -199,7 +206,8 @@ public final class SockDiag {
     func address(_ words: (UInt32, UInt32, UInt32, UInt32), _ port: UInt16) -> SocketAddress {
       let bytes = withUnsafeBytes(of: words) { Array($0) }
       let port = UInt16(bigEndian: port)
-      return family == AF_INET6 ? .ipv6(address: bytes, port: port) : .ipv4(address: Array(bytes[..<4]), port: port)
+      return family == AF_INET6
+        ? .ipv6(address: bytes, port: port) : .ipv4(address: Array(bytes[..<4]), port: port)
     }
     let cookie = UInt64(row.id.idiag_cookie.1) << 32 | UInt64(row.id.idiag_cookie.0)
     socket.set(.cookie, number: cookie, from: "sock_diag idiag_cookie")

@@ -39,7 +39,8 @@ public func begin() -> Lesson {
 private func syntax(_ name: String) -> CommandLineSyntax {
   CommandLineSyntax(
     command: name,
-    purpose: "A lesson on the life of a TCP socket. It makes raw system calls; what is printed beside each is what the "
+    purpose:
+      "A lesson on the life of a TCP socket. It makes raw system calls; what is printed beside each is what the "
       + "kernel said of it in this run. Lessons/README.md is the course.",
     options: [
       .init("bare", help: "no narrator: the lesson's calls and words alone, for strace"),
@@ -47,8 +48,11 @@ private func syntax(_ name: String) -> CommandLineSyntax {
       .init("no-step", help: "do not wait"),
       .init("port", value: "N", help: "the port to bind (0, the kernel's choice)"),
       .init("format", choices: ["text", "json"], help: "how to tell it; json is one object a line"),
-      .init("verbose", short: "v", help: "all that the kernel says, and through which call, not only what changed"),
-      .init("color", choices: ColorMode.allCases.map(\.rawValue), help: "when to colour (auto: at a terminal)"),
+      .init(
+        "verbose", short: "v", help: "all that the kernel says, and through which call, not only what changed"
+      ),
+      .init(
+        "color", choices: ColorMode.allCases.map(\.rawValue), help: "when to colour (auto: at a terminal)"),
     ])
 }
 
@@ -58,7 +62,9 @@ private func port(_ arguments: Arguments) throws(Complaint) -> UInt16 {
 
 private func narrate(_ name: String, _ words: [String], _ arguments: Arguments) throws(Complaint) -> Int32 {
   signal(SIGPIPE, SIG_IGN)  // a closed pipe is an error of write, and ends the lesson in order
-  if arguments.has("step"), arguments.has("no-step") { throw .usage("--step and --no-step exclude each other") }
+  if arguments.has("step"), arguments.has("no-step") {
+    throw .usage("--step and --no-step exclude each other")
+  }
   let terminal = Terminal(descriptor: STDOUT_FILENO)
   let output = Output(descriptor: STDOUT_FILENO)
   let teller: any Teller
@@ -75,7 +81,8 @@ private func narrate(_ name: String, _ words: [String], _ arguments: Arguments) 
   var options = Narrator.Options()
   let isAtTerminal = terminal.isTerminal && Terminal(descriptor: STDIN_FILENO).isTerminal
   options.pauses = arguments.has("step") || isAtTerminal && !arguments.has("no-step")
-  let status = try Narrator(subject: .lesson, options: options, teller: teller).run(name: name, arguments: words)
+  let status = try Narrator(subject: .lesson, options: options, teller: teller).run(
+    name: name, arguments: words)
   return min(status, 1) == status || status == ExitStatus.interrupted || status == ExitStatus.outputClosed
     ? status : lessonStatus(status)
 }

@@ -34,7 +34,8 @@ public func withSockaddr<Address, Result>(
 
 /// The same for a call that fills the address in.
 public func withSockaddr<Address, Result>(
-  _ address: inout Address, filled call: (UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> Result
+  _ address: inout Address,
+  filled call: (UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> Result
 ) -> Result {
   var length = socklen_t(MemoryLayout<Address>.size)
   return withUnsafeMutablePointer(to: &address) {

@@ -10,23 +10,31 @@ enum Advice {
     guard let error = call.error else { return remark(on: step) }
     switch (call.systemCall, error.rawValue) {
     case (.bind, EADDRINUSE):
-      return "Another socket has this address and port. Find it: ss -tanp (as root, to see whose it is); or use port 0."
-    case (.bind, EADDRNOTAVAIL): return "No interface of this host has that address. See what there is: ip address"
+      let who = step.portHolder ?? "Another socket has the port"
+      return "\(who). Port 0 lets the kernel choose a free one."
+    case (.bind, EADDRNOTAVAIL):
+      return "No interface of this host has that address. See what there is: ip address"
     case (.bind, EACCES):
-      return "The port lies below net.ipv4.ip_unprivileged_port_start, and the process lacks CAP_NET_BIND_SERVICE."
+      return
+        "The port lies below net.ipv4.ip_unprivileged_port_start, and the process lacks CAP_NET_BIND_SERVICE."
     case (.bind, EINVAL): return "The socket has an address already: it cannot be bound twice."
     case (.listen, EADDRINUSE): return "Another socket listens on this port already."
     case (.listen, EINVAL): return "Only a socket that is not connected can be made to listen."
-    case (.connect, ECONNREFUSED): return "The peer's kernel answered with RST: no socket listens on that port."
-    case (.connect, EINPROGRESS): return "No error: the socket is non-blocking, and the handshake goes on by itself."
-    case (.connect, ETIMEDOUT): return "No answer came: the SYNs or their answers were lost, or a firewall dropped them."
+    case (.connect, ECONNREFUSED):
+      return "The peer's kernel answered with RST: no socket listens on that port."
+    case (.connect, EINPROGRESS):
+      return "No error: the socket is non-blocking, and the handshake goes on by itself."
+    case (.connect, ETIMEDOUT):
+      return "No answer came: the SYNs or their answers were lost, or a firewall dropped them."
     case (.connect, EISCONN): return "The socket is connected already."
     case (.socket, EMFILE), (.accept, EMFILE), (.accept4, EMFILE), (.dup, EMFILE):
       return "The process has as many descriptors as it may: ulimit -n"
     case (.socket, EPROTONOSUPPORT): return "The family has this protocol, but not for this type of socket."
     case (.accept, EINVAL), (.accept4, EINVAL): return "The socket does not listen."
     case (_, EAGAIN): return "No error: the socket is non-blocking, and the call would have had to wait."
-    case (_, EPIPE): return "This end was shut down, or the peer has closed and answered with RST: nothing can be sent any more."
+    case (_, EPIPE):
+      return
+        "This end was shut down, or the peer has closed and answered with RST: nothing can be sent any more."
     case (_, ECONNRESET): return "The peer sent RST: what was on its way is lost."
     case (_, ENOTSOCK): return "The descriptor is open, but it is no socket."
     case (_, EBADF): return "The descriptor is not open. Was it closed before?"
@@ -43,7 +51,8 @@ enum Advice {
       return "0 is the end of the stream: the peer sends no more."
     case .write, .sendto:
       guard isStream, let sent = call.result, sent >= 0, UInt64(sent) < call.arguments[2] else { return nil }
-      return "Short: the send buffer took \(sent) of \(call.arguments[2]) bytes. The rest is still the program's to send."
+      return
+        "Short: the send buffer took \(sent) of \(call.arguments[2]) bytes. The rest is still the program's to send."
     default: return nil
     }
   }

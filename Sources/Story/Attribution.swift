@@ -11,7 +11,9 @@ struct Attribution {
 
   private func isSubject(_ socket: SocketSnapshot) -> Bool {
     let numbers = [call.descriptor, call.newDescriptor].compactMap { $0 }
-    if socket.holders.contains(where: { $0.process == call.process && numbers.contains($0.descriptor) }) { return true }
+    if socket.holders.contains(where: { $0.process == call.process && numbers.contains($0.descriptor) }) {
+      return true
+    }
     guard let former = socket.formerDescriptor, socket.holders.isEmpty else { return false }
     return closesDescriptors && (call.descriptor == former || call.systemCall == .closeRange)
   }
@@ -27,7 +29,9 @@ struct Attribution {
   /// Calls that wait for what others do: whatever happens while they wait is what they report.
   private var waits: Bool {
     switch call.systemCall {
-    case .poll, .ppoll, .select, .pselect6, .epollWait, .epollPwait, .epollPwait2, .restartSyscall, .ioUringEnter: true
+    case .poll, .ppoll, .select, .pselect6, .epollWait, .epollPwait, .epollPwait2, .restartSyscall,
+      .ioUringEnter:
+      true
     default: false
     }
   }
@@ -37,11 +41,13 @@ struct Attribution {
     if case .holders(let from, let to) = change.kind {
       // An accept that has not returned yet: which number it will return is not known.
       if call.result == nil, [.accept, .accept4].contains(call.systemCall), from.isEmpty {
-        return to.contains { $0.process == call.process } && sockets.contains { listener in
-          isSubject(listener) && listener.state.local?.port == change.socket.state.local?.port
-        }
+        return to.contains { $0.process == call.process }
+          && sockets.contains { listener in
+            isSubject(listener) && listener.state.local?.port == change.socket.state.local?.port
+          }
       }
-      return from.count < to.count ? makesDescriptors && isSubject(change.socket) : closesDescriptors && concernsClosed(from, to)
+      return from.count < to.count
+        ? makesDescriptors && isSubject(change.socket) : closesDescriptors && concernsClosed(from, to)
     }
     if isSubject(change.socket) { return true }
     if case .appeared = change.kind, call.result == nil, makesDescriptors {
@@ -65,7 +71,8 @@ struct Attribution {
     let gone = from.filter { !to.contains($0) }
     return gone.allSatisfy { holder in
       holder.process == call.process
-        && (call.systemCall == .closeRange || [call.descriptor, call.newDescriptor].contains(holder.descriptor))
+        && (call.systemCall == .closeRange
+          || [call.descriptor, call.newDescriptor].contains(holder.descriptor))
     }
   }
 
@@ -79,7 +86,9 @@ struct Attribution {
   }
 
   private func isOtherEnd(_ socket: SocketSnapshot, of subject: SocketSnapshot) -> Bool {
-    guard let local = subject.state.local?.canonical, let peer = subject.state.peer?.canonical else { return false }
+    guard let local = subject.state.local?.canonical, let peer = subject.state.peer?.canonical else {
+      return false
+    }
     return socket.state.local?.canonical == peer && (socket.state.peer?.canonical ?? local) == local
   }
 
@@ -90,7 +99,8 @@ struct Attribution {
     case .connect: return socket.state.isListening && subject.state.peer?.port == port
     case .accept, .accept4, .close, .shutdown, .listen:
       let isListener = subject.state.isListening || call.newDescriptor != nil
-      return isListener && (subject.state.local?.port == port || subject.state.local?.port == socket.state.peer?.port)
+      return isListener
+        && (subject.state.local?.port == port || subject.state.local?.port == socket.state.peer?.port)
     default: return false
     }
   }

@@ -3,15 +3,17 @@ import SystemCalls
 
 /// What to try in another terminal while the program stands still.
 enum Hint {
-  static func text(for sockets: [SocketSnapshot], process: Int32) -> String {
+  /// One command a line.
+  static func lines(for sockets: [SocketSnapshot], process: Int32) -> [String] {
     let own = sockets.filter { !$0.holders.isEmpty && $0.state.isTCP }
+    func ss(_ port: UInt16) -> String { "ss -tanoe '( sport = :\(port) or dport = :\(port) )'" }
     if let listener = own.first(where: { $0.state.isListening }), let local = listener.state.local {
-      return "ss -tanoe 'sport = :\(local.port) or dport = :\(local.port)'   or   nc \(reachable(local)) \(local.port)"
+      return [ss(local.port), "nc \(reachable(local)) \(local.port)"]
     }
-    if let port = own.compactMap({ $0.state.local?.port }).first(where: { $0 != 0 }) {
-      return "ss -tanoe 'sport = :\(port) or dport = :\(port)'   (needs a connection or LISTEN)"
+    if let connected = own.first(where: { $0.state.peer != nil }), let local = connected.state.local {
+      return [ss(local.port)]
     }
-    return "ls -l /proc/\(process)/fd"
+    return ["ls -l /proc/\(process)/fd"]
   }
 
   /// The host to dial for a local address.
@@ -24,21 +26,25 @@ enum Hint {
 
 /// All that the kernel says, with where each value came from.
 enum Everything {
-  static func text(of sockets: [SocketSnapshot]) -> String {
+  static func text(of sockets: [SocketSnapshot], width: Int) -> String {
     var text = ""
     for socket in sockets {
       text += "\n   \(socket.label)\n"
-      for line in lines(of: socket.state) { text += "     \(line)\n" }
+      for line in lines(of: socket.state, width: width - 6) { text += "     \(line)\n" }
     }
     return text + "\n"
   }
 
   /// "receive buffer           131072 bytes      getsockopt SO_RCVBUF"
-  static func lines(of state: SocketState) -> [String] {
-    Field.allCases.compactMap { field in
-      guard let reading = state.readings[field] else { return nil }
-      let unit = field.unit.isEmpty ? "" : " \(field.unit)"
-      return field.label.padded(to: 25) + "\(reading.value)\(unit)".padded(to: 18) + " " + reading.source
+  static func lines(of state: SocketState, width: Int) -> [String] {
+    Field.allCases.flatMap { field -> [String] in
+      guard let reading = state.readings[field] else { return [] }
+      let value = "\(reading.value)" + (field.unit.isEmpty ? "" : " \(field.unit)")
+      let line = field.label.padded(to: 25) + value.padded(to: 18) + " " + reading.source
+      if line.count <= width { return [line] }
+      let short = field.label.padded(to: 25) + value
+      let first = short.count <= width ? [short] : [field.label, "  " + value]
+      return first + reading.source.wrapped(to: width - 2).map { "  " + $0 }
     }
   }
 }

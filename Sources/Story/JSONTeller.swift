@@ -20,7 +20,8 @@ public final class JSONTeller: Teller {
       switch item {
       case .opening(let opening):
         [
-          .init("story", .string(opening.tool)), .init("command", .array(opening.command.map { .string($0) })),
+          .init("story", .string(opening.tool)),
+          .init("command", .array(opening.command.map { .string($0) })),
         ]
       case .said(let text): [.init("say", .string(text))]
       case .note(let text): [.init("note", .string(text))]
@@ -51,6 +52,7 @@ public final class JSONTeller: Teller {
       .init("changes", .array(step.changes.flatMap(changes))),
       .init("sockets", .array(step.after.map(socket))),
       .init("packets", .array(step.packets.map(packet))),
+      .init("portHolder", .string(step.portHolder)),
     ]
   }
 
@@ -58,8 +60,11 @@ public final class JSONTeller: Teller {
     let pid = JSON.Member("pid", .number(process))
     switch event {
     case .started(let parent):
-      return [.init("process", .string("started")), pid, .init("parent", parent.map { .number($0) } ?? .null)]
-    case .executed(let program): return [.init("process", .string("executed")), pid, .init("program", .string(program))]
+      return [
+        .init("process", .string("started")), pid, .init("parent", parent.map { .number($0) } ?? .null),
+      ]
+    case .executed(let program):
+      return [.init("process", .string("executed")), pid, .init("program", .string(program))]
     case .signalled(let signal):
       return [.init("process", .string("signalled")), pid, .init("signal", .string(signalName(signal)))]
     case .ended(let status): return [.init("process", .string("ended")), pid] + members(of: status)
@@ -84,7 +89,8 @@ public final class JSONTeller: Teller {
 
   private static func descriptors(_ list: DescriptorList) -> JSON {
     .object([
-      .init("before", .array(list.before.map { .number($0) })), .init("after", .array(list.after.map { .number($0) })),
+      .init("before", .array(list.before.map { .number($0) })),
+      .init("after", .array(list.after.map { .number($0) })),
     ])
   }
 
@@ -101,7 +107,7 @@ public final class JSONTeller: Teller {
   static func socket(_ socket: SocketSnapshot) -> JSON {
     let state = socket.state
     func group(_ group: Field.Group) -> JSON {
-      let members = Field.allCases.filter { $0.group == group && state[$0] != nil }
+      let members = Field.allCases.filter { $0.group == group && $0 != .closeOnExec && state[$0] != nil }
         .map { JSON.Member($0.rawValue, value(state[$0])) }
       return members.isEmpty ? .null : .object(members)
     }
@@ -110,10 +116,16 @@ public final class JSONTeller: Teller {
       .init(
         "descriptors",
         .array(
-          socket.holders.map { .object([.init("pid", .number($0.process)), .init("fd", .number($0.descriptor))]) })),
+          socket.holders.map { holder in
+            .object([
+              .init("pid", .number(holder.process)), .init("fd", .number(holder.descriptor)),
+              .init("closeOnExec", socket.closeOnExec[holder].map { .boolean($0) } ?? .null),
+            ])
+          })),
     ]
     let always: [Field] = [
-      .cookie, .inode, .family, .type, .protocol, .state, .listedAs, .local, .peer, .receiveQueue, .readable, .sendQueue, .notSent,
+      .cookie, .inode, .family, .type, .protocol, .state, .listedAs, .local, .peer, .receiveQueue, .readable,
+      .sendQueue, .notSent,
     ]
     members += always.map { .init($0.rawValue, value(state[$0])) }
     if state.isListening {
@@ -130,7 +142,8 @@ public final class JSONTeller: Teller {
       .init("owner", value(state[.owner])),
       .init(
         "heldBy",
-        socket.owner.map { .object([.init("pid", .number($0.process)), .init("name", .string($0.name))]) } ?? .null),
+        socket.owner.map { .object([.init("pid", .number($0.process)), .init("name", .string($0.name))]) }
+          ?? .null),
       .init("options", group(.options)), .init("memory", group(.memory)), .init("tcp", group(.tcp)),
     ]
     return .object(members)
@@ -142,7 +155,9 @@ public final class JSONTeller: Teller {
       .object([cookie, .init("field", .string(field)), .init("from", from), .init("to", to)])
     }
     func numbers(_ holders: [SocketSnapshot.Holder]) -> JSON {
-      holders.isEmpty ? .null : holders.count == 1 ? .number(holders[0].descriptor) : .array(holders.map { .number($0.descriptor) })
+      holders.isEmpty
+        ? .null
+        : holders.count == 1 ? .number(holders[0].descriptor) : .array(holders.map { .number($0.descriptor) })
     }
     switch change.kind {
     case .appeared:
@@ -151,14 +166,17 @@ public final class JSONTeller: Teller {
         + (holders.isEmpty ? [] : [entry("fd", .null, numbers(holders))])
     case .vanished: return [entry("state", value(change.socket.state[.state]), .null)]
     case .holders(let from, let to): return [entry("fd", numbers(from), numbers(to))]
-    case .field(let field): return [entry(field.field.rawValue, value(field.from?.value), value(field.to?.value))]
+    case .closeOnExec(_, let flag): return [entry("closeOnExec", .boolean(!flag), .boolean(flag))]
+    case .field(let field):
+      return [entry(field.field.rawValue, value(field.from?.value), value(field.to?.value))]
     }
   }
 
   private static func packet(_ packet: Packet) -> JSON {
     .object([
       .init("time", .number(packet.time)), .init("from", .string(packet.from.description)),
-      .init("to", .string(packet.to.description)), .init("flags", .array(packet.flags.map { .string($0.rawValue) })),
+      .init("to", .string(packet.to.description)),
+      .init("flags", .array(packet.flags.map { .string($0.rawValue) })),
       .init("sequence", .number(packet.sequence)),
       .init("acknowledgment", packet.has(.ack) ? .number(packet.acknowledgment) : .null),
       .init("window", .number(packet.window)), .init("length", .number(packet.length)),

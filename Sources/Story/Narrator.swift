@@ -71,11 +71,13 @@ public final class Narrator {
     tapRefusal = refusal
   }
 
-  /// Starts the program, tells its story to the end, and returns the status to exit with.
+  /// Starts the program and tells its story to the end.
   ///
   /// - Parameters:
   ///   - name: the tool's own name, which is also a lesson's.
   ///   - arguments: what the started copy of this executable gets.
+  /// - Returns: the status to exit with.
+  /// - Throws: a `Complaint` where the program cannot be started or followed.
   public func run(name: String, arguments: [String]) throws(Complaint) -> Int32 {
     if options.pauses, pause == nil {
       throw Complaint("--step waits for keys, and there is no terminal to read them from; use --no-step")
@@ -154,7 +156,8 @@ public final class Narrator {
     hasBegun = true
     tell(.opening(opening))
     if let tapRefusal {
-      let what = [EPERM, EACCES].contains(tapRefusal.errno.rawValue)
+      let what =
+        [EPERM, EACCES].contains(tapRefusal.errno.rawValue)
         ? "it needs CAP_NET_RAW, which root has" : "\(tapRefusal)"
       tell(.note("Packets are not shown: to listen on the loopback interface was refused (\(what))."))
     }
@@ -218,7 +221,8 @@ public final class Narrator {
       number: stepCount, call: call, text: text.full.finished(result: result, memory: memory),
       shortText: text.short.finished(result: result, memory: memory), before: before, after: world.sockets,
       meanwhile: meanwhile, changes: changes, packets: packets,
-      descriptors: DescriptorList(before: text.descriptors, after: descriptors(of: call.process)))
+      descriptors: DescriptorList(before: text.descriptors, after: descriptors(of: call.process)),
+      portHolder: portHolder(call))
     meanwhile = []
     packets = []
     tell(.step(step))
@@ -286,16 +290,39 @@ public final class Narrator {
   }
 
   private func focus(_ call: Call) -> World.Descriptors {
-    World.Descriptors(process: call.process, sockets: [call.descriptor, call.newDescriptor].compactMap { $0 })
+    World.Descriptors(
+      process: call.process, sockets: [call.descriptor, call.newDescriptor].compactMap { $0 })
   }
 
-  private func descriptors(of process: pid_t) -> [Int32] { numberedEntries(ofDirectory: "/proc/\(process)/fd") ?? [] }
+  private func descriptors(of process: pid_t) -> [Int32] {
+    numberedEntries(ofDirectory: "/proc/\(process)/fd") ?? []
+  }
 
   private func noteAddress(_ call: Call) {
-    guard call.systemCall == .connect else { return }
+    if call.systemCall == .connect, let address = address(call) { world.note(address: address) }
+  }
+
+  /// Who has the port that a bind was refused for.
+  private func portHolder(_ call: Call) -> String? {
+    guard call.systemCall == .bind, call.error?.rawValue == EADDRINUSE, let port = address(call)?.port,
+      port != 0,
+      let holder = world.kernel.sockets(boundTo: port).first
+    else { return nil }
+    let state = holder.state.map { ", in \($0)" } ?? ""
+    if let own = world.sockets.first(where: { $0.state.cookie == holder.cookie }) {
+      return "\(own.label) of this program has the port\(state)"
+    }
+    if let owner = holder.inode.flatMap({ $0 == 0 ? nil : SocketOwner.find(inode: $0) }) {
+      return "\(owner.name), pid \(owner.process), has the port\(state)"
+    }
+    let user = holder.number(.owner).map { " of user \($0)" } ?? ""
+    return "a socket\(user) has the port\(state)"
+  }
+
+  /// The address that a call names.
+  private func address(_ call: Call) -> SocketAddress? {
     let length = Int(min(call.arguments[2] & 0xffff_ffff, 128))
-    let bytes = ProcessMemory(process: call.process).read(call.arguments[1], length)
-    if let address = SocketAddress(bytes: bytes) { world.note(address: address) }
+    return SocketAddress(bytes: ProcessMemory(process: call.process).read(call.arguments[1], length))
   }
 
   /// Reads until two readings agree and no socket is on its way to another state.
@@ -304,7 +331,9 @@ public final class Narrator {
   private func settle(after call: Call?) -> [SocketChange] {
     let focus = call.map(self.focus)
     var changes = world.observe(openDescriptors(), focus: focus)
-    guard call.map(Self.maySend) ?? true, world.sockets.contains(where: { $0.state.isTCP }) else { return changes }
+    guard call.map(Self.maySend) ?? true, world.sockets.contains(where: { $0.state.isTCP }) else {
+      return changes
+    }
     let deadline = 12
     for _ in 0..<deadline {
       var time = timespec(tv_sec: 0, tv_nsec: 5_000_000)
@@ -321,7 +350,8 @@ public final class Narrator {
 
   private static func maySend(_ call: Call) -> Bool {
     switch call.systemCall {
-    case .connect, .accept, .accept4, .write, .writev, .sendto, .sendmsg, .sendmmsg, .sendfile, .splice, .shutdown,
+    case .connect, .accept, .accept4, .write, .writev, .sendto, .sendmsg, .sendmmsg, .sendfile, .splice,
+      .shutdown,
       .close, .closeRange, .dup2, .dup3, .read, .readv, .recvfrom, .recvmsg, .recvmmsg, .ioUringEnter:
       true
     default: false
@@ -341,7 +371,7 @@ public final class Narrator {
         switch known.kind {
         case .appeared: return true
         case .field(let field): return field.field == later.field
-        case .holders, .vanished: return false
+        case .holders, .closeOnExec, .vanished: return false
         }
       }
       guard let index else {
@@ -390,7 +420,7 @@ public final class Narrator {
     guard let pause, isPauseDue else { return nil }
     isPauseDue = false
     _ = teller.flush()
-    let hint = Hint.text(for: world.sockets, process: tracer.process)
+    let hint = Hint.lines(for: world.sockets, process: tracer.process)
     while true {
       switch pause.wait(hint: hint, signals: try? tracer.makeSignalDescriptor()) {
       case .next: return nil
@@ -398,7 +428,7 @@ public final class Narrator {
         pause.stop()
         return nil
       case .everything:
-        pause.show(Everything.text(of: world.sockets))
+        pause.show(Everything.text(of: world.sockets, width: pause.width))
         continue
       case .quit:
         end()
@@ -416,7 +446,8 @@ enum TracingRefusal {
   static func explain(_ error: SystemCallError) -> Complaint {
     switch (error.call, error.errno.rawValue) {
     case ("ptrace", EPERM):
-      let scope = text(ofFile: "/proc/sys/kernel/yama/ptrace_scope").flatMap { Int($0.prefix { $0 != "\n" }) } ?? 0
+      let scope =
+        text(ofFile: "/proc/sys/kernel/yama/ptrace_scope").flatMap { Int($0.prefix { $0 != "\n" }) } ?? 0
       let cause =
         scope >= 2
         ? "kernel.yama.ptrace_scope is \(scope); as root: sysctl kernel.yama.ptrace_scope=1"

@@ -26,7 +26,8 @@ struct Overview {
     let cells = Dictionary(uniqueKeysWithValues: step.after.map { ($0.id, Self.cell($0)) })
     guard isNew || cells != last || step.call.error != nil else { return }
     last = cells
-    rows.append(Row(number: step.number, call: step.call.systemCall.name, failed: step.call.error != nil, cells: cells))
+    rows.append(
+      Row(number: step.number, call: step.call.systemCall.name, failed: step.call.error != nil, cells: cells))
     if rows.count > Self.limit {
       rows.removeFirst()
       left += 1
@@ -36,7 +37,9 @@ struct Overview {
   mutating func add(_ ending: StoryItem.Ending) {
     _ = note(ending.sockets)
     let cells = Dictionary(uniqueKeysWithValues: ending.sockets.map { ($0.id, Self.cell($0)) })
-    if cells != last, !cells.isEmpty { rows.append(Row(number: 0, call: "(ended)", failed: false, cells: cells)) }
+    if cells != last, !cells.isEmpty {
+      rows.append(Row(number: 0, call: "(ended)", failed: false, cells: cells))
+    }
   }
 
   private mutating func note(_ sockets: [SocketSnapshot]) -> Bool {
@@ -56,13 +59,19 @@ struct Overview {
 
   private static func cell(_ socket: SocketSnapshot) -> String {
     var text = socket.state.state ?? socket.state.text(.type) ?? "?"
-    if socket.state.isListening, let queue = socket.state.number(.acceptQueue), let backlog = socket.state.number(.backlog) {
+    if socket.state.isListening, let queue = socket.state.number(.acceptQueue),
+      let backlog = socket.state.number(.backlog)
+    {
       text += " \(queue)/\(backlog)"
     }
-    if let waiting = socket.state.number(.receiveQueue), waiting > 0, text.count + 2 + "\(waiting)".count < column {
+    if let waiting = socket.state.number(.readable) ?? socket.state.number(.receiveQueue), waiting > 0,
+      text.count + 2 + "\(waiting)".count < column
+    {
       text += " +\(waiting)"
     }
-    if socket.state.state == TCPState.close.name, let local = socket.state.local, local.port != 0 { text += " :\(local.port)" }
+    if socket.state.state == TCPState.close.name, let local = socket.state.local, local.port != 0 {
+      text += " :\(local.port)"
+    }
     return text
   }
 
@@ -83,7 +92,9 @@ struct Overview {
       }
       lines.append(
         Style.heading(String(repeating: " ", count: first) + heads.joined().trimmedRight, color: color))
-      if left > 0 { lines.append("    … the last \(rows.count) of \(rows.count + left) steps that changed a state") }
+      if left > 0 {
+        lines.append("    … the last \(rows.count) of \(rows.count + left) steps that changed a state")
+      }
       var before: [Int: String] = [:]
       for row in rows {
         let number = row.number == 0 ? "" : "\(row.number)"

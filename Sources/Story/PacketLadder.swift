@@ -18,7 +18,11 @@ struct PacketLadder {
       if groups[ends] == nil { order.append(ends) }
       groups[ends, default: []].append(packet)
       // The side that dials stands on the left.
-      if packet.has(.syn), !packet.has(.ack) { left[ends] = packet.from } else if left[ends] == nil { left[ends] = packet.from }
+      if packet.has(.syn), !packet.has(.ack) {
+        left[ends] = packet.from
+      } else if left[ends] == nil {
+        left[ends] = packet.from
+      }
     }
     return order.flatMap { ends -> [String] in
       guard let packets = groups[ends], let near = left[ends], let first = packets.first else { return [] }
@@ -39,7 +43,8 @@ struct PacketLadder {
     let start = max(0, margin - nearTitle.count / 2)
     let end = max(start + nearTitle.count + 2, margin + inner + 1 - farTitle.count / 2)
     let title =
-      (String(repeating: " ", count: start) + nearTitle).padded(to: min(end, width - farTitle.count)) + farTitle
+      (String(repeating: " ", count: start) + nearTitle).padded(to: min(end, width - farTitle.count))
+      + farTitle
     var lines = [title.truncated(to: width)]
     for packet in packets {
       let text = Self.text(packet).truncated(to: inner - 5)
@@ -47,7 +52,8 @@ struct PacketLadder {
       let arrow = packet.from == near ? "── \(text) \(dashes)▶" : "◀─ \(text) \(dashes)─"
       let isReset = packet.has(.rst)
       lines.append(
-        String(repeating: " ", count: margin) + "│" + (isReset ? Style.bad : Style.packet)(arrow, color: color) + "│")
+        String(repeating: " ", count: margin) + "│"
+          + (isReset ? Style.bad : Style.packet)(arrow, color: color) + "│")
     }
     return lines
   }

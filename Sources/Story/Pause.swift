@@ -23,17 +23,23 @@ final class Pause {
     self.keyboard = keyboard
   }
 
+  /// The terminal's, in columns.
+  var width: Int { Terminal(descriptor: keyboard.descriptor).width }
+
   func stop() { isOver = true }
 
   func show(_ text: String) { keyboard.prompt(text) }
 
-  func wait(hint: String, signals: consuming Descriptor?) -> Answer {
+  func wait(hint: [String], signals: consuming Descriptor?) -> Answer {
     if isOver { return .next }
-    let keys = "   Enter: next step    ?: all that the kernel says    c: on to the end    q: quit\n"
-    let lines = keys + "   The program stands still now. In another terminal:\n     \(hint)\n"
+    let room = width - 4
+    let lines =
+      "Enter: next step    ?: all that the kernel says    c: on to the end    q: quit".wrapped(to: room)
+      + "The program stands still now. In another terminal:".wrapped(to: room)
+      + hint.flatMap { $0.wrapped(to: room - 2).map { "  " + $0 } }
     keyboard.take()
     defer { keyboard.release() }
-    keyboard.prompt(lines)
+    keyboard.prompt(lines.map { "   \($0)\n" }.joined())
     let signalNumber = signals?.number ?? -1
     while true {
       var entries = [
@@ -49,17 +55,17 @@ final class Pause {
       guard entries[0].revents != 0 else { continue }
       guard let key = keyboard.read() else { return .quit }  // the terminal has gone
       switch key {
-      case "\n", "\r", " ": 
-        erase(rows: 3)
+      case "\n", "\r", " ":
+        erase(rows: lines.count)
         return .next
       case "?":
-        erase(rows: 3)
+        erase(rows: lines.count)
         return .everything
       case "c":
-        erase(rows: 3)
+        erase(rows: lines.count)
         return .run
       case "q", "\u{4}":
-        erase(rows: 3)
+        erase(rows: lines.count)
         return .quit
       default: continue
       }

@@ -10,6 +10,8 @@ public struct SocketSnapshot: Sendable, Hashable {
   public var state: SocketState
   /// The descriptors that followed processes have for it, in the order of the processes.
   public var holders: [Holder]
+  /// Whether each of them is closed on exec: that belongs to the descriptor, not to the socket. See: fcntl(2), FD_CLOEXEC
+  public var closeOnExec: [Holder: Bool] = [:]
   /// The last descriptor that one of them had, where none has one any more.
   public var formerDescriptor: Int32?
   /// Another program that holds it, where that is so and can be seen.
@@ -41,6 +43,7 @@ public struct SocketChange: Sendable, Hashable {
     /// The kernel knows it no more.
     case vanished
     case holders(from: [SocketSnapshot.Holder], to: [SocketSnapshot.Holder])
+    case closeOnExec(SocketSnapshot.Holder, Bool)
     case field(FieldChange)
   }
 
@@ -73,13 +76,16 @@ public struct Step: Sendable {
   /// What passed the loopback interface since the step before.
   public let packets: [Packet]
   public let descriptors: DescriptorList
+  /// Who has the port that bind was refused for, where that can be found out.
+  public let portHolder: String?
 
   /// The sockets that the call names or made.
   public func concerns(_ socket: SocketSnapshot) -> Bool {
     let numbers = [call.descriptor, call.newDescriptor].compactMap { $0 }
     if socket.holders.isEmpty, let former = socket.formerDescriptor {
       // Closed by this very call.
-      return call.systemCall == .close && former == call.descriptor && changes.contains { $0.socket.id == socket.id }
+      return call.systemCall == .close && former == call.descriptor
+        && changes.contains { $0.socket.id == socket.id }
     }
     return socket.holders.contains { $0.process == call.process && numbers.contains($0.descriptor) }
   }

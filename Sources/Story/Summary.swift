@@ -78,14 +78,17 @@ public final class Summary {
   }
 
   private var sorted: [(SystemCall, Row)] {
-    rows.sorted { ($1.value.nanoseconds, $0.key.rawValue) < ($0.value.nanoseconds, $1.key.rawValue) }.map { ($0, $1) }
+    rows.sorted { ($1.value.nanoseconds, $0.key.rawValue) < ($0.value.nanoseconds, $1.key.rawValue) }.map {
+      ($0, $1)
+    }
   }
 
   private func table() -> String {
     if rows.isEmpty { return "No socket calls.\n" }
     var total = Row()
     func line(_ cells: [String]) -> String {
-      cells[0].padded(to: 16) + cells[1].paddedLeft(to: 10) + cells[2].paddedLeft(to: 10) + cells[3].paddedLeft(to: 16)
+      cells[0].padded(to: 16) + cells[1].paddedLeft(to: 10) + cells[2].paddedLeft(to: 10)
+        + cells[3].paddedLeft(to: 16)
         + cells[4].paddedLeft(to: 14) + cells[5].paddedLeft(to: 12) + "\n"
     }
     func cells(_ name: String, _ row: Row) -> [String] {
@@ -103,7 +106,8 @@ public final class Summary {
       total.bytes += row.bytes
       total.nanoseconds &+= row.nanoseconds
     }
-    return text + line(cells("all", total)) + "Time is from a call's entry to its exit, followed; waiting counts.\n"
+    return text + line(cells("all", total))
+      + "Time is from a call's entry to its exit, followed; waiting counts.\n"
   }
 
   private func milliseconds(_ nanoseconds: UInt64) -> String {
@@ -114,7 +118,8 @@ public final class Summary {
   private func json() -> String {
     let calls = sorted.map { call, row in
       JSON.object([
-        .init("call", .string(call.name)), .init("calls", .number(row.calls)), .init("errors", .number(row.errors)),
+        .init("call", .string(call.name)), .init("calls", .number(row.calls)),
+        .init("errors", .number(row.errors)),
         .init("bytes", .number(row.bytes)), .init("nanoseconds", .number(row.nanoseconds)),
       ])
     }

@@ -65,7 +65,9 @@ public final class TerminalTeller: Teller {
       if repetitions > 0 || call == lastWaiting { return }
       lastWaiting = call
       gap()
-      line("   ┆ " + Style.quiet("\(prefix(process))\(call) waits …".truncated(to: width - 5), color: options.color))
+      line(
+        "   ┆ "
+          + Style.quiet("\(prefix(process))\(call) waits …".truncated(to: width - 5), color: options.color))
     case .note(let text):
       gap()
       for (index, part) in text.wrapped(to: width - 9).enumerated() {
@@ -140,18 +142,21 @@ public final class TerminalTeller: Teller {
     for text in lines { body(text) }
     if options.showsDescriptors, step.descriptors.before != step.descriptors.after {
       let lists = [step.descriptors.before, step.descriptors.after].map(Self.list)
-      body(fieldLine("", "descriptors", lists.joined(separator: " → ")))
+      for text in fieldLines("", "descriptors", lists.joined(separator: " → ")) { body(text) }
     }
     if let error = step.call.error, !error.isRestart, lines.isEmpty, step.packets.isEmpty {
       body("  " + Style.quiet("No socket changed.", color: options.color))
     }
     if let advice = Advice.text(for: step) {
-      for (index, part) in advice.wrapped(to: width - 10).enumerated() { body((index == 0 ? "  ▸ " : "    ") + part) }
+      for (index, part) in advice.wrapped(to: width - 10).enumerated() {
+        body((index == 0 ? "  ▸ " : "    ") + part)
+      }
     }
     if !step.packets.isEmpty {
       body("")
       let ends = step.after + step.before
-      let packetLines = ladder.lines(of: step.packets, width: width - 6, color: options.color) { local, peer in
+      let packetLines = ladder.lines(of: step.packets, width: width - 6, color: options.color) {
+        local, peer in
         Self.label(local: local, peer: peer, among: ends)
       }
       for text in packetLines { body(text) }
@@ -165,7 +170,8 @@ public final class TerminalTeller: Teller {
 
   private func tell(call step: Step) {
     let text = options.isVerbose ? step.text : step.shortText
-    let failed = step.call.error.map { !$0.isRestart && ![EAGAIN, EINPROGRESS].contains($0.rawValue) } ?? false
+    let failed =
+      step.call.error.map { !$0.isRestart && ![EAGAIN, EINPROGRESS].contains($0.rawValue) } ?? false
     let number = "\(step.number)".paddedLeft(to: 2)
     let bar = failed ? Style.bad("✗", color: options.color) : "│"
     let room = width - 6
@@ -177,8 +183,14 @@ public final class TerminalTeller: Teller {
       let gap = String(repeating: " ", count: room - call.count - result.count)
       lines = [Style.heading(call, color: options.color) + gap + resultStyle(result, color: options.color)]
     } else {
-      lines = call.wrappedCall(to: room).map { Style.heading($0, color: options.color) }
-      lines += result.wrapped(to: room - 4).map { "    " + resultStyle($0, color: options.color) }
+      let parts = call.wrappedCall(to: room)
+      lines = parts.map { Style.heading($0, color: options.color) }
+      if let last = parts.last, last.count + 2 + result.count <= room {
+        let gap = String(repeating: " ", count: room - last.count - result.count)
+        lines[lines.count - 1] += gap + resultStyle(result, color: options.color)
+      } else {
+        lines += result.wrapped(to: room - 4).map { "    " + resultStyle($0, color: options.color) }
+      }
     }
     for (index, text) in lines.enumerated() {
       line((index == 0 ? "\(number) \(bar) " : Self.gutter) + text)
@@ -189,7 +201,7 @@ public final class TerminalTeller: Teller {
     for socket in step.after {
       body("")
       body("  " + Style.heading(socket.label, color: options.color))
-      for text in Everything.lines(of: socket.state) { body("    " + text) }
+      for text in Everything.lines(of: socket.state, width: width - 10) { body("    " + text) }
     }
   }
 
@@ -217,15 +229,18 @@ public final class TerminalTeller: Teller {
     let text =
       switch ending.status {
       case .exited(0)?: "The program has ended; the kernel has closed its descriptors."
-      case .exited(let status)?: "The program has ended with status \(status); the kernel has closed its descriptors."
-      case .killed(let signal)?: "The program was killed by \(signalName(signal)); the kernel has closed its descriptors."
+      case .exited(let status)?:
+        "The program has ended with status \(status); the kernel has closed its descriptors."
+      case .killed(let signal)?:
+        "The program was killed by \(signalName(signal)); the kernel has closed its descriptors."
       case nil: "The program was ended here."
       }
     for part in text.wrapped(to: width - 4) { line("   " + part) }
     for text in changeLines(ending.changes, step: nil) { line("   " + text) }
     if !ending.packets.isEmpty {
       blank()
-      let packetLines = ladder.lines(of: ending.packets, width: width - 6, color: options.color) { _, _ in nil }
+      let packetLines = ladder.lines(of: ending.packets, width: width - 6, color: options.color) { _, _ in nil
+      }
       for text in packetLines { line("   " + text) }
     }
     overview.add(ending)
@@ -269,6 +284,8 @@ public final class TerminalTeller: Teller {
       case .holders(let from, let to):
         if from.isEmpty { showsAddresses = true }
         heads += Self.holders(from, to, state: socket.state.state)
+      case .closeOnExec(let holder, let flag):
+        heads.append("fd \(holder.descriptor) close-on-exec \(flag ? "off → on" : "on → off")")
       case .field(let field):
         switch field.field {
         case .state:
@@ -286,9 +303,11 @@ public final class TerminalTeller: Teller {
       let head = heads.isEmpty ? "still \(socket.state.state ?? "open")" : heads.joined(separator: ", ")
       lines += headLines(label, head, addresses)
     }
-    if isNew, let owner = socket.owner { lines.append(fieldLine("", "held by", "\(owner.name), pid \(owner.process)")) }
+    if isNew, let owner = socket.owner {
+      lines += fieldLines("", "held by", "\(owner.name), pid \(owner.process)")
+    }
     for text in fieldTexts(story, socket: socket, isNew: isNew) {
-      lines.append(fieldLine(lines.isEmpty ? label : "", text.label, text.value))
+      lines += fieldLines(lines.isEmpty ? label : "", text.label, text.value)
     }
     return lines
   }
@@ -316,7 +335,9 @@ public final class TerminalTeller: Teller {
     for change in changes {
       let unit = Self.unit(change)
       switch (change.from?.value, change.to?.value) {
-      case (nil, .number(0)?), (nil, .text("no")?), (nil, .flag(false)?), (.number(0)?, nil), (.text("no")?, nil): continue
+      case (nil, .number(0)?), (nil, .text("no")?), (nil, .flag(false)?), (.number(0)?, nil),
+        (.text("no")?, nil):
+        continue
       default: break
       }
       switch change.field {
@@ -324,7 +345,11 @@ public final class TerminalTeller: Teller {
       default: break
       }
       if change.field == .acceptQueue, let backlog = socket.state.number(.backlog) {
-        texts.append((change.field.label, "\(Self.text(change.from, .acceptQueue)) → \(Self.text(change.to, .acceptQueue)) of \(backlog)"))
+        texts.append(
+          (
+            change.field.label,
+            "\(Self.text(change.from, .acceptQueue)) → \(Self.text(change.to, .acceptQueue)) of \(backlog)"
+          ))
       } else if change.field == .listedAs {
         texts.append((change.field.label, Self.text(change.to, .listedAs)))
       } else if change.field == .timer {
@@ -362,7 +387,8 @@ public final class TerminalTeller: Teller {
         runs.append(number...number)
       }
     }
-    return runs.map { $0.count == 1 ? "\($0.lowerBound)" : "\($0.lowerBound)–\($0.upperBound)" }.joined(separator: " ")
+    return runs.map { $0.count == 1 ? "\($0.lowerBound)" : "\($0.lowerBound)–\($0.upperBound)" }.joined(
+      separator: " ")
   }
 
   private static func unit(_ change: FieldChange) -> String {
@@ -386,7 +412,9 @@ public final class TerminalTeller: Teller {
     var texts = gained.filter { holder in !from.contains { $0.process == holder.process } }
       .map { "also held by process \($0.process)" }
     if gained.count > texts.count { texts.append("one socket, \(to.count) descriptors") }
-    texts += lost.map { "fd \($0.descriptor) closed" + (processes.count > 1 ? " by process \($0.process)" : "") }
+    texts += lost.map {
+      "fd \($0.descriptor) closed" + (processes.count > 1 ? " by process \($0.process)" : "")
+    }
     return texts
   }
 
@@ -405,14 +433,18 @@ public final class TerminalTeller: Teller {
     }
   }
 
-  private static func label(local: SocketAddress, peer: SocketAddress, among sockets: [SocketSnapshot]) -> String? {
+  private static func label(local: SocketAddress, peer: SocketAddress, among sockets: [SocketSnapshot])
+    -> String?
+  {
     let exact = sockets.first {
       $0.state.local?.canonical == local.canonical && $0.state.peer?.canonical == peer.canonical
     }
     if let exact { return exact.label }
     // A bound or listening socket, and one whose connection was refused, have no peer.
     let bound = sockets.first {
-      guard let own = $0.state.local?.canonical, $0.state.peer == nil, own.port == local.port else { return false }
+      guard let own = $0.state.local?.canonical, $0.state.peer == nil, own.port == local.port else {
+        return false
+      }
       return own.isWildcard || own == local.canonical
     }
     return bound?.label
@@ -426,23 +458,42 @@ public final class TerminalTeller: Teller {
   private func headLines(_ label: String, _ head: String, _ addresses: String) -> [String] {
     let start = "  " + label.padded(to: Self.labelColumn) + " "
     let styled = Style.changed(head, color: options.color)
-    if addresses.isEmpty { return [start + styled] }
+    if addresses.isEmpty {
+      let parts = head.wrapped(to: width - 6 - start.count)
+      return parts.enumerated().map { index, part in
+        (index == 0 ? start : String(repeating: " ", count: start.count))
+          + Style.changed(part, color: options.color)
+      }
+    }
     let isOneLine = start.count + max(head.count, Self.headColumn) + 1 + addresses.count <= width - 6
     if isOneLine {
-      return [start + styled + String(repeating: " ", count: max(1, Self.headColumn + 1 - head.count)) + addresses]
+      return [
+        start + styled + String(repeating: " ", count: max(1, Self.headColumn + 1 - head.count)) + addresses
+      ]
     }
-    return [start + styled] + addresses.wrapped(to: width - 6 - start.count).map { String(repeating: " ", count: start.count) + $0 }
+    return [start + styled]
+      + addresses.wrapped(to: width - 6 - start.count).map { String(repeating: " ", count: start.count) + $0 }
   }
 
-  private func fieldLine(_ label: String, _ name: String, _ value: String) -> String {
+  /// A field and its value beside each other, and below each other where that is too wide.
+  private func fieldLines(_ label: String, _ name: String, _ value: String) -> [String] {
     let start = "  " + label.padded(to: Self.labelColumn) + " "
-    let room = width - 6 - start.count - name.count
-    let column = room < value.count + 1 ? name.count + 1 : Self.headColumn + 1
-    return start + name.padded(to: min(column, max(name.count + 1, width - 6 - start.count - value.count))) + Style.changed(value, color: options.color)
+    let room = width - 6 - start.count
+    for column in [Self.headColumn + 1, name.count + 2]
+    where max(column, name.count + 1) + value.count <= room {
+      return [
+        start + name.padded(to: max(column, name.count + 1)) + Style.changed(value, color: options.color)
+      ]
+    }
+    let indent = String(repeating: " ", count: start.count)
+    return [start + name]
+      + value.wrapped(to: room - 2).map { indent + "  " + Style.changed($0, color: options.color) }
   }
 
   /// Which process it is, once there is more than one.
-  private func prefix(_ process: pid_t) -> String { firstProcess == nil || process == firstProcess ? "" : "[\(process)] " }
+  private func prefix(_ process: pid_t) -> String {
+    firstProcess == nil || process == firstProcess ? "" : "[\(process)] "
+  }
 
   private func body(_ text: String) { line((Self.gutter + text).trimmedRight) }
 
@@ -474,7 +525,7 @@ extension String {
     var lines: [String] = []
     var current = ""
     let pieces = split(separator: " ").map(String.init)
-    for piece in pieces {
+    for piece in pieces.flatMap({ $0.count > width - 4 ? $0.wrapped(to: width - 4) : [$0] }) {
       let indent = lines.isEmpty && current.isEmpty ? "" : "    "
       if current.isEmpty {
         current = indent + piece

@@ -23,9 +23,12 @@ final class World {
 
   // --- reading ---
 
-  /// Asks the kernel again, and returns what is different.
+  /// Asks the kernel again.
   ///
-  /// - Parameter focus: what the call at hand is about; where there are many sockets, only that is read.
+  /// - Parameters:
+  ///   - processes: the descriptors to look behind.
+  ///   - focus: what the call at hand is about; where there are many sockets, only that is read.
+  /// - Returns: what is different from the last time.
   func observe(_ processes: [Descriptors], focus: Descriptors? = nil) -> [SocketChange] {
     let before = sockets
     let isNarrow = focus != nil && before.count > Self.manySockets
@@ -41,6 +44,7 @@ final class World {
           let known = identify(state, among: found) ?? identify(state, among: before)
           var snapshot = SocketSnapshot(id: known?.id ?? takeID(), state: state, holders: [holder])
           snapshot.formerDescriptor = descriptor
+          if case .flag(let flag)? = state[.closeOnExec] { snapshot.closeOnExec[holder] = flag }
           add(snapshot, to: &found)
         }
       }
@@ -82,7 +86,9 @@ final class World {
   }
 
   private func identify(_ state: SocketState, among sockets: [SocketSnapshot]) -> SocketSnapshot? {
-    if let cookie = state.cookie, let known = sockets.first(where: { $0.state.cookie == cookie }) { return known }
+    if let cookie = state.cookie, let known = sockets.first(where: { $0.state.cookie == cookie }) {
+      return known
+    }
     guard let inode = state.inode, inode != 0 else { return nil }
     // One of the two was read where cookies cannot be had.
     return sockets.first { $0.state.inode == inode && ($0.state.cookie == nil || state.cookie == nil) }
@@ -96,10 +102,13 @@ final class World {
     for holder in snapshot.holders where !found[index].holders.contains(holder) {
       found[index].holders.append(holder)
     }
+    found[index].closeOnExec.merge(snapshot.closeOnExec) { _, new in new }
   }
 
   /// Takes in a socket that no followed process has a descriptor for.
-  private func add(withoutDescriptor state: SocketState, to found: inout [SocketSnapshot], before: [SocketSnapshot]) {
+  private func add(
+    withoutDescriptor state: SocketState, to found: inout [SocketSnapshot], before: [SocketSnapshot]
+  ) {
     if identify(state, among: found) != nil { return }
     let known = identify(state, among: before)
     var snapshot = SocketSnapshot(id: known?.id ?? takeID(), state: state, holders: [])
@@ -139,7 +148,9 @@ final class World {
 
   private func addPeers(to found: inout [SocketSnapshot], before: [SocketSnapshot]) {
     for socket in found where socket.state.isTCP {
-      guard let local = socket.state.local?.canonical, let peer = socket.state.peer?.canonical else { continue }
+      guard let local = socket.state.local?.canonical, let peer = socket.state.peer?.canonical else {
+        continue
+      }
       let isKnown = found.contains {
         $0.state.local?.canonical == peer && $0.state.peer?.canonical == local
       }
@@ -163,9 +174,18 @@ final class World {
       if known.holders != socket.holders {
         changes.append(SocketChange(socket: socket, kind: .holders(from: known.holders, to: socket.holders)))
       }
+      for holder in socket.holders {
+        guard let from = known.closeOnExec[holder], let to = socket.closeOnExec[holder], from != to else {
+          continue
+        }
+        changes.append(SocketChange(socket: socket, kind: .closeOnExec(holder, to)))
+      }
       changes += known.state.changes(to: socket.state).compactMap { change in
+        if change.field == .closeOnExec { return nil }
         // What could not be asked of a socket without a descriptor has not changed.
-        if change.to == nil, change.field != .peer, change.field != .local, change.field != .timer { return nil }
+        if change.to == nil, change.field != .peer, change.field != .local, change.field != .timer {
+          return nil
+        }
         if change.from == nil, change.field.weight != .story { return nil }
         return SocketChange(socket: socket, kind: .field(change))
       }

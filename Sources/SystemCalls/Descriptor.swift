@@ -34,7 +34,9 @@ public struct Descriptor: ~Copyable, Sendable {
 
 extension Descriptor {
   /// See: open(2). The descriptor is close-on-exec.
-  public static func open(_ path: String, _ flags: Int32, mode: mode_t = 0o666) throws(SystemCallError) -> Descriptor {
+  public static func open(_ path: String, _ flags: Int32, mode: mode_t = 0o666) throws(SystemCallError)
+    -> Descriptor
+  {
     let number = try systemCall("open", path) { Glibc.open(path, flags | O_CLOEXEC, mode) }
     return Descriptor(owning: number)
   }
@@ -52,7 +54,9 @@ public func writeAll(_ bytes: UnsafeRawBufferPointer, to descriptor: Int32) thro
   var rest = bytes[...]
   while !rest.isEmpty {
     let chunk = UnsafeRawBufferPointer(rebasing: rest)
-    let written = try systemCall("write", "\(descriptor)") { write(descriptor, chunk.baseAddress, chunk.count) }
+    let written = try systemCall("write", "\(descriptor)") {
+      write(descriptor, chunk.baseAddress, chunk.count)
+    }
     rest = rest.dropFirst(written)
   }
 }
@@ -63,7 +67,9 @@ public func contents(ofFile path: String) -> [UInt8]? {
   var bytes: [UInt8] = []
   var chunk = [UInt8](repeating: 0, count: 16 * 1024)
   while true {
-    guard let count = try? systemCall("read", path, { read(file.number, &chunk, chunk.count) }) else { return nil }
+    guard let count = try? systemCall("read", path, { read(file.number, &chunk, chunk.count) }) else {
+      return nil
+    }
     if count == 0 { return bytes }
     bytes += chunk[..<count]
   }

@@ -9,7 +9,8 @@ enum AddressText {
     guard let address = SocketAddress(bytes: bytes) else {
       let name = Symbols.name(family, Symbols.families, unknown: "AF_???")
       return bytes.count == 2
-        ? "{sa_family=\(name)}" : "{sa_family=\(name), sa_data=\(DataText.quoted(Array(bytes[2...]), isCut: false))}"
+        ? "{sa_family=\(name)}"
+        : "{sa_family=\(name), sa_data=\(DataText.quoted(Array(bytes[2...]), isCut: false))}"
     }
     return style == .full ? full(address) : short(address)
   }

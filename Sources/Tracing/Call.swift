@@ -39,7 +39,8 @@ public struct Call: Sendable, Hashable {
   public internal(set) var result: Int64?
 
   public init(
-    _ systemCall: SystemCall, _ arguments: CallArguments, process: pid_t = 0, thread: pid_t = 0, entered: UInt64 = 0,
+    _ systemCall: SystemCall, _ arguments: CallArguments, process: pid_t = 0, thread: pid_t = 0,
+    entered: UInt64 = 0,
     result: Int64? = nil
   ) {
     self.systemCall = systemCall

@@ -35,7 +35,9 @@ public struct CallText {
   private var resultText: ((Int64) -> String)?
 
   /// Takes the arguments apart, at the stop at the call's entry.
-  public init(_ call: Call, memory: any ProgramMemory, style: Style = .full, architecture: Architecture = .native) {
+  public init(
+    _ call: Call, memory: any ProgramMemory, style: Style = .full, architecture: Architecture = .native
+  ) {
     self.call = call
     name = call.systemCall.name
     var reader = ArgumentReader(call: call, memory: memory, style: style, architecture: architecture)
@@ -208,7 +210,9 @@ private struct ArgumentReader {
     case .ioUringSetup:
       text("\(UInt32(truncatingIfNeeded: arguments[0]))")
       let flags = memory.value(UInt32.self, at: arguments[1] &+ 8)
-      text(flags.map { "{flags=\(Symbols.flags(UInt64($0), Symbols.ioUringSetupFlags)), ...}" } ?? Self.pointer(arguments[1]))
+      text(
+        flags.map { "{flags=\(Symbols.flags(UInt64($0), Symbols.ioUringSetupFlags)), ...}" }
+          ?? Self.pointer(arguments[1]))
     case .ioUringEnter:
       for index in 0..<3 { int(index) }
       flags(3, Symbols.ioUringEnterFlags)
@@ -233,7 +237,9 @@ private struct ArgumentReader {
     text(Symbols.flags(UInt64(UInt32(truncatingIfNeeded: arguments[index])), names))
   }
 
-  static func pointer(_ address: UInt64) -> String { address == 0 ? "NULL" : "0x" + String(address, radix: 16) }
+  static func pointer(_ address: UInt64) -> String {
+    address == 0 ? "NULL" : "0x" + String(address, radix: 16)
+  }
 
   private mutating func socketArguments() {
     let family = arguments.int(0)
@@ -264,7 +270,9 @@ private struct ArgumentReader {
     let room = memory.value(Int32.self, at: lengthPointer)
     let copy = self
     later { outcome in
-      guard pointer != 0, !outcome.isFailure, let room, let used = outcome.memory.value(Int32.self, at: lengthPointer) else {
+      guard pointer != 0, !outcome.isFailure, let room,
+        let used = outcome.memory.value(Int32.self, at: lengthPointer)
+      else {
         return Self.pointer(pointer)
       }
       return copy.address(pointer, length: UInt64(max(0, min(room, used))), memory: outcome.memory)
@@ -296,7 +304,8 @@ private struct ArgumentReader {
   }
 
   /// The buffers of an iovec array; with `limit`, as many of their bytes as the call moved.
-  private func vectors(_ pointer: UInt64, count: UInt64, memory: any ProgramMemory, limit: UInt64?) -> String {
+  private func vectors(_ pointer: UInt64, count: UInt64, memory: any ProgramMemory, limit: UInt64?) -> String
+  {
     if pointer == 0 { return "NULL" }
     if count == 0 { return "[]" }
     let shown = Int(clamping: min(count, UInt64(Self.arrayLimit)))
@@ -350,7 +359,8 @@ private struct ArgumentReader {
     guard let header = memory.value(Message.self, at: pointer) else { return Self.pointer(pointer) }
     var text = "{msg_name="
     let used = min(header.nameLength, nameLength ?? header.nameLength)
-    text += header.name == 0 || used == 0 && nameLength != nil
+    text +=
+      header.name == 0 || used == 0 && nameLength != nil
       ? Self.pointer(header.name) : address(header.name, length: UInt64(used), memory: memory)
     text += ", msg_namelen="
     if let nameLength, nameLength != header.nameLength { text += "\(nameLength) => " }
@@ -377,10 +387,14 @@ private struct ArgumentReader {
       let (level, type) = (int(offset + 8), int(offset + 12))
       let body = Array(bytes[(offset + 16)..<(offset + length)])
       let types: [Int32: String] = [1: "SCM_RIGHTS", 2: "SCM_CREDENTIALS"]
-      let typeName = level == SOL_SOCKET ? types[type] ?? Symbols.option(type, level: level) : "0x" + String(type, radix: 16)
+      let typeName =
+        level == SOL_SOCKET
+        ? types[type] ?? Symbols.option(type, level: level) : "0x" + String(type, radix: 16)
       let data: String
       if level == SOL_SOCKET, type == 1 {
-        let descriptors = stride(from: 0, to: body.count - body.count % 4, by: 4).map { "\(int(offset + 16 + $0))" }
+        let descriptors = stride(from: 0, to: body.count - body.count % 4, by: 4).map {
+          "\(int(offset + 16 + $0))"
+        }
         data = "[\(descriptors.joined(separator: ", "))]"
       } else {
         data = DataText.quoted(Array(body.prefix(Self.dataLimit)), isCut: body.count > Self.dataLimit)
@@ -410,7 +424,8 @@ private struct ArgumentReader {
 
   /// The messages of sendmmsg or recvmmsg. `done` of them were sent or received.
   private func messages(
-    _ pointer: UInt64, count: Int, done: Int, memory: any ProgramMemory, isReceived: Bool, nameLengths: [UInt32] = []
+    _ pointer: UInt64, count: Int, done: Int, memory: any ProgramMemory, isReceived: Bool,
+    nameLengths: [UInt32] = []
   ) -> String {
     let texts = (0..<min(count, Self.arrayLimit)).map { index in
       let entry = pointer &+ UInt64(index) &* Self.messageEntrySize
@@ -465,7 +480,9 @@ private struct ArgumentReader {
     text(Symbols.name(command, Symbols.fcntlCommands, unknown: "F_???"))
     switch command {
     case F_GETFL:
-      resultText = { "0x\(String($0, radix: 16)) (flags \(Symbols.openFlags(UInt64(max(0, $0)), on: architecture)))" }
+      resultText = {
+        "0x\(String($0, radix: 16)) (flags \(Symbols.openFlags(UInt64(max(0, $0)), on: architecture)))"
+      }
     case F_GETFD: resultText = { $0 == 0 ? "0" : "0x\(String($0, radix: 16)) (flags FD_CLOEXEC)" }
     case F_SETFL: text(Symbols.openFlags(UInt64(UInt32(truncatingIfNeeded: arguments[2])), on: architecture))
     case F_SETFD: flags(2, [(1, "FD_CLOEXEC")])
@@ -494,7 +511,8 @@ private struct ArgumentReader {
     let room = memory.value(Int32.self, at: lengthPointer)
     let copy = self
     later { outcome in
-      guard !outcome.isFailure, let room, let used = outcome.memory.value(Int32.self, at: lengthPointer) else {
+      guard !outcome.isFailure, let room, let used = outcome.memory.value(Int32.self, at: lengthPointer)
+      else {
         return Self.pointer(pointer)
       }
       return copy.optionValue(pointer, length: Int(min(room, used)), memory: outcome.memory)
@@ -516,7 +534,9 @@ private struct ArgumentReader {
     case (SO_LINGER, 8) where isSocketLevel:
       if let on = int32(0), let seconds = int32(1) { return "{l_onoff=\(on), l_linger=\(seconds)}" }
     case (SO_PEERCRED, 12) where isSocketLevel:
-      if let pid = int32(0), let uid = int32(1), let gid = int32(2) { return "{pid=\(pid), uid=\(uid), gid=\(gid)}" }
+      if let pid = int32(0), let uid = int32(1), let gid = int32(2) {
+        return "{pid=\(pid), uid=\(uid), gid=\(gid)}"
+      }
     case (SO_RCVTIMEO, 16) where isSocketLevel, (SO_SNDTIMEO, 16) where isSocketLevel:
       return time(pointer, fraction: "usec", memory: memory)
     case (_, 4):
@@ -561,17 +581,23 @@ private struct ArgumentReader {
   }
 
   private func time(_ pointer: UInt64, fraction: String, memory: (any ProgramMemory)? = nil) -> String {
-    guard let time = (memory ?? self.memory).value(Time.self, at: pointer) else { return Self.pointer(pointer) }
+    guard let time = (memory ?? self.memory).value(Time.self, at: pointer) else {
+      return Self.pointer(pointer)
+    }
     return "{tv_sec=\(time.seconds), tv_\(fraction)=\(time.fraction)}"
   }
 
   /// What select and its relatives leave in their timeout, behind the result.
-  private mutating func timeLeft(_ pointer: UInt64, fraction: String, before: ((CallText.Outcome) -> [String])? = nil) {
+  private mutating func timeLeft(
+    _ pointer: UInt64, fraction: String, before: ((CallText.Outcome) -> [String])? = nil
+  ) {
     let copy = self
     note = { outcome in
       if outcome.result == 0 { return "Timeout" }
       var notes = before?(outcome) ?? []
-      if pointer != 0 { notes.append("left " + copy.time(pointer, fraction: fraction, memory: outcome.memory)) }
+      if pointer != 0 {
+        notes.append("left " + copy.time(pointer, fraction: fraction, memory: outcome.memory))
+      }
       return notes.joined(separator: ", ")
     }
   }
@@ -586,7 +612,9 @@ private struct ArgumentReader {
     let pointer = arguments[0]
     let count = Int(UInt32(truncatingIfNeeded: arguments[1]))
     let shown = min(count, Self.arrayLimit)
-    func entries(_ memory: any ProgramMemory) -> [PollEntry] { memory.values(PollEntry.self, at: pointer, count: shown) }
+    func entries(_ memory: any ProgramMemory) -> [PollEntry] {
+      memory.values(PollEntry.self, at: pointer, count: shown)
+    }
     if pointer == 0 {
       text("NULL")
     } else {
@@ -645,7 +673,9 @@ private struct ArgumentReader {
     text(time(arguments[4], fraction: fraction))
     if !isSelect {
       let sets = memory.values(UInt64.self, at: arguments[5], count: 2)
-      text(sets.count == 2 ? "{sigmask=\(signalSet(sets[0])), sigsetsize=\(sets[1])}" : Self.pointer(arguments[5]))
+      text(
+        sets.count == 2
+          ? "{sigmask=\(signalSet(sets[0])), sigsetsize=\(sets[1])}" : Self.pointer(arguments[5]))
     }
     timeLeft(arguments[4], fraction: fraction) { outcome in
       [(1, "in"), (2, "out"), (3, "except")].compactMap { index, word in

@@ -29,7 +29,9 @@ struct DescriptorTable {
 
   mutating func kind(_ descriptor: Int32) -> Kind {
     if let known = kinds[descriptor] { return known }
-    guard descriptor >= 0, let link = destination(ofLink: "/proc/\(process)/fd/\(descriptor)") else { return .other }
+    guard descriptor >= 0, let link = destination(ofLink: "/proc/\(process)/fd/\(descriptor)") else {
+      return .other
+    }
     let kind: Kind =
       if link.hasPrefix("socket:") {
         .socket
@@ -64,7 +66,8 @@ extension DescriptorTable {
   mutating func concerns(_ call: Call) -> Bool {
     let arguments = call.arguments
     switch call.systemCall {
-    case .socket, .socketpair, .bind, .listen, .accept, .accept4, .connect, .shutdown, .getsockname, .getpeername,
+    case .socket, .socketpair, .bind, .listen, .accept, .accept4, .connect, .shutdown, .getsockname,
+      .getpeername,
       .setsockopt, .getsockopt, .sendto, .sendmsg, .sendmmsg, .recvfrom, .recvmsg, .recvmmsg, .ioUringSetup,
       .epollCreate, .epollCreate1:
       return true
@@ -90,9 +93,12 @@ extension DescriptorTable {
     case .select, .pselect6:
       let count = Int(min(max(0, arguments.int(0)), 4096))
       for index in 1...3 where arguments[index] != 0 {
-        let words = ProcessMemory(process: process).values(UInt64.self, at: arguments[index], count: (count + 63) / 64)
+        let words = ProcessMemory(process: process).values(
+          UInt64.self, at: arguments[index], count: (count + 63) / 64)
         for (place, word) in words.enumerated() where word != 0 {
-          for bit in 0..<64 where word >> UInt64(bit) & 1 == 1 && isSocket(Int32(place * 64 + bit)) { return true }
+          for bit in 0..<64 where word >> UInt64(bit) & 1 == 1 && isSocket(Int32(place * 64 + bit)) {
+            return true
+          }
         }
       }
       return false

@@ -25,12 +25,15 @@ public enum Launcher {
     }
     close(ready)
     // The gate opens when the tracer has seized this process; end of file means that it could not, and has said so.
-    guard let opened = try? systemCall("read", "gate", { read(gate, &byte, 1) }), opened == 1 else { exit(127) }
+    guard let opened = try? systemCall("read", "gate", { read(gate, &byte, 1) }), opened == 1 else {
+      exit(127)
+    }
     close(gate)
     do throws(SystemCallError) {
       try SocketFilter.install()
     } catch {
-      refuse("cannot install the filter that finds socket calls (\(error)); does the container forbid seccomp?")
+      refuse(
+        "cannot install the filter that finds socket calls (\(error)); does the container forbid seccomp?")
     }
     return Array(arguments.dropFirst(3))
   }
@@ -60,7 +63,7 @@ enum SocketFilter {
     let equal = UInt16(BPF_JMP | BPF_JEQ | BPF_K)
     let answer = UInt16(BPF_RET | BPF_K)
     let numbers = SystemCall.allCases.compactMap { architecture.number(of: $0) }.sorted()
-    let audit = architecture == .x86_64 ? CLINUX_AUDIT_ARCH_X86_64 : CLINUX_AUDIT_ARCH_AARCH64
+    let audit = architecture == .amd64 ? CLINUX_AUDIT_ARCH_X86_64 : CLINUX_AUDIT_ARCH_AARCH64
     var program = [
       sock_filter(code: load, jt: 0, jf: 0, k: UInt32(MemoryLayout<seccomp_data>.offset(of: \.arch) ?? 4)),
       sock_filter(code: equal, jt: 0, jf: UInt8(numbers.count + 1), k: audit),

@@ -51,14 +51,14 @@ public enum SystemCall: String, CaseIterable, Sendable, Hashable {
 
 /// A processor that the tables here know: its system call numbers, and the few values that differ.
 public enum Architecture: String, CaseIterable, Sendable {
-  case x86_64, arm64
+  case amd64, arm64
 
   /// The one that this program was compiled for.
   public static var native: Architecture {
     #if arch(arm64)
       .arm64
     #else
-      .x86_64
+      .amd64
     #endif
   }
 
@@ -67,14 +67,14 @@ public enum Architecture: String, CaseIterable, Sendable {
   /// See: arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h
   public func number(of call: SystemCall) -> Int? {
     switch self {
-    case .x86_64: Self.x86Numbers[call]
+    case .amd64: Self.x86Numbers[call]
     case .arm64: Self.arm64Numbers[call]
     }
   }
 
   public func systemCall(number: Int) -> SystemCall? {
     switch self {
-    case .x86_64: Self.x86Calls[number]
+    case .amd64: Self.x86Calls[number]
     case .arm64: Self.arm64Calls[number]
     }
   }
@@ -84,18 +84,24 @@ public enum Architecture: String, CaseIterable, Sendable {
   ]
 
   private static let x86Numbers: [SystemCall: Int] = [
-    .read: 0, .write: 1, .close: 3, .poll: 7, .ioctl: 16, .readv: 19, .writev: 20, .select: 23, .dup: 32, .dup2: 33,
-    .sendfile: 40, .socket: 41, .connect: 42, .accept: 43, .sendto: 44, .recvfrom: 45, .sendmsg: 46, .recvmsg: 47,
-    .shutdown: 48, .bind: 49, .listen: 50, .getsockname: 51, .getpeername: 52, .socketpair: 53, .setsockopt: 54,
+    .read: 0, .write: 1, .close: 3, .poll: 7, .ioctl: 16, .readv: 19, .writev: 20, .select: 23, .dup: 32,
+    .dup2: 33,
+    .sendfile: 40, .socket: 41, .connect: 42, .accept: 43, .sendto: 44, .recvfrom: 45, .sendmsg: 46,
+    .recvmsg: 47,
+    .shutdown: 48, .bind: 49, .listen: 50, .getsockname: 51, .getpeername: 52, .socketpair: 53,
+    .setsockopt: 54,
     .getsockopt: 55, .fcntl: 72, .epollCreate: 213, .restartSyscall: 219, .epollWait: 232, .epollCtl: 233,
-    .pselect6: 270, .ppoll: 271, .splice: 275, .epollPwait: 281, .accept4: 288, .epollCreate1: 291, .dup3: 292,
+    .pselect6: 270, .ppoll: 271, .splice: 275, .epollPwait: 281, .accept4: 288, .epollCreate1: 291,
+    .dup3: 292,
     .recvmmsg: 299, .sendmmsg: 307,
   ].merging(common) { own, _ in own }
 
   private static let arm64Numbers: [SystemCall: Int] = [
-    .epollCreate1: 20, .epollCtl: 21, .epollPwait: 22, .dup: 23, .dup3: 24, .fcntl: 25, .ioctl: 29, .close: 57,
+    .epollCreate1: 20, .epollCtl: 21, .epollPwait: 22, .dup: 23, .dup3: 24, .fcntl: 25, .ioctl: 29,
+    .close: 57,
     .read: 63, .write: 64, .readv: 65, .writev: 66, .sendfile: 71, .pselect6: 72, .ppoll: 73, .splice: 76,
-    .restartSyscall: 128, .socket: 198, .socketpair: 199, .bind: 200, .listen: 201, .accept: 202, .connect: 203,
+    .restartSyscall: 128, .socket: 198, .socketpair: 199, .bind: 200, .listen: 201, .accept: 202,
+    .connect: 203,
     .getsockname: 204, .getpeername: 205, .sendto: 206, .recvfrom: 207, .setsockopt: 208, .getsockopt: 209,
     .shutdown: 210, .sendmsg: 211, .recvmsg: 212, .accept4: 242, .recvmmsg: 243, .sendmmsg: 269,
   ].merging(common) { own, _ in own }
@@ -104,5 +110,5 @@ public enum Architecture: String, CaseIterable, Sendable {
   private static let arm64Calls = Dictionary(uniqueKeysWithValues: arm64Numbers.map { ($1, $0) })
 
   /// `struct epoll_event` is packed on x86-64 and nowhere else. See: include/uapi/linux/eventpoll.h
-  var epollEventSize: Int { self == .x86_64 ? 12 : 16 }
+  var epollEventSize: Int { self == .amd64 ? 12 : 16 }
 }

@@ -108,7 +108,9 @@ public final class Tracer {
   ///
   /// - Parameters:
   ///   - name: what it finds as its own name, argv[0].
+  ///   - arguments: the rest of its command line.
   ///   - standardOutput: a descriptor to be its standard output, nil for this process's own.
+  /// - Throws: what `posix_spawn`, `pipe2` or `ptrace` failed with; EPERM from `ptrace` where tracing is forbidden.
   public func start(name: String, arguments: [String], standardOutput: Int32? = nil) throws(SystemCallError) {
     let (readyRead, readyWrite) = try Descriptor.pipe()
     let readyHere = Descriptor(owning: readyRead)
@@ -140,7 +142,10 @@ public final class Tracer {
     var vector: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
     defer { for word in vector { free(word) } }
     var child: pid_t = 0
-    let failure = posix_spawn(&child, "/proc/self/exe", &actions, &attributes, &vector, environ)
+    // By its path, where that still leads to it: the kernel names a process after the path, and "exe" says nothing.
+    let itself = destination(ofLink: "/proc/self/exe") ?? ""
+    let path = access(itself, X_OK) == 0 ? itself : "/proc/self/exe"
+    let failure = posix_spawn(&child, path, &actions, &attributes, &vector, environ)
     if failure != 0 { throw SystemCallError(call: "posix_spawn", asked: name, errno: ErrorNumber(failure)) }
 
     let options =
@@ -168,9 +173,11 @@ public final class Tracer {
 
   // --- following ---
 
-  /// Lets the program go on, and waits for what happens next; nil when all of it has ended.
+  /// Lets the program go on, and waits for what happens next, until all of it has ended.
   ///
   /// - Parameter quietAfter: milliseconds after which `.quiet` is reported, nil to wait as long as it takes.
+  /// - Returns: the event, or nil.
+  /// - Throws: what `ptrace` or `waitpid` failed with.
   public func next(quietAfter: Int? = nil) throws(SystemCallError) -> Event? {
     while true {
       if !pending.isEmpty { return pending.removeFirst() }
@@ -268,7 +275,9 @@ public final class Tracer {
     if clinux_ptrace(stop.request, stop.thread, 0, UInt(stop.signal)) != -1 { return }
     let failure = ErrorNumber.last
     // ESRCH: killed while it stood still. Its end is reported like any other.
-    if failure.rawValue != ESRCH { throw SystemCallError(call: "ptrace", asked: "\(stop.request)", errno: failure) }
+    if failure.rawValue != ESRCH {
+      throw SystemCallError(call: "ptrace", asked: "\(stop.request)", errno: failure)
+    }
   }
 
   private func register(thread: pid_t, process: pid_t) {
@@ -311,7 +320,9 @@ public final class Tracer {
       held = Stop(thread: thread, request: Int(PTRACE_LISTEN))
     case (0, _):
       held = Stop(thread: thread, request: Int(PTRACE_CONT), signal: signal)
-      if let process = threads[thread]?.process { pending.append(.signalled(process: process, signal: signal)) }
+      if let process = threads[thread]?.process {
+        pending.append(.signalled(process: process, signal: signal))
+      }
     default: held = cont
     }
   }
@@ -337,12 +348,16 @@ public final class Tracer {
   /// See: proc_pid_status(5), Tgid
   private static func process(of thread: pid_t) -> pid_t? {
     let lines = text(ofFile: "/proc/\(thread)/status")?.split(separator: "\n")
-    return lines?.first { $0.hasPrefix("Tgid:") }.flatMap { pid_t($0.dropFirst("Tgid:".count).drop { $0 == "\t" }) }
+    return lines?.first { $0.hasPrefix("Tgid:") }.flatMap {
+      pid_t($0.dropFirst("Tgid:".count).drop { $0 == "\t" })
+    }
   }
 
   /// Whichever thread called exec goes on as the process's first; all others are gone.
   private func execute(_ process: pid_t) {
-    for (thread, state) in threads where state.process == process && thread != process { threads[thread] = nil }
+    for (thread, state) in threads where state.process == process && thread != process {
+      threads[thread] = nil
+    }
     threads[process] = Thread(process: process)
     tables[process] = DescriptorTable(process: process)
     pending.append(.executed(process: process))

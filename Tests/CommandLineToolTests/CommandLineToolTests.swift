@@ -41,7 +41,8 @@ import Testing
   }
 
   @Test func operandsEndTheOptions() throws {
-    let syntax = CommandLineSyntax(command: "tool", purpose: "", options: [.init("x", help: "")], operands: "COMMAND")
+    let syntax = CommandLineSyntax(
+      command: "tool", purpose: "", options: [.init("x", help: "")], operands: "COMMAND")
     #expect(try syntax.parse(["--x", "--", "ls", "--x"]).operands == ["ls", "--x"])
     #expect(try syntax.parse(["ls", "-l"]).operands == ["ls", "-l"])
     #expect(try syntax.parse([]).operands.isEmpty)
@@ -75,7 +76,7 @@ import Testing
 @Suite struct LayoutTests {
   @Test func wrapsAtSpaces() {
     #expect("one two three".wrapped(to: 7) == ["one two", "three"])
-    #expect("averylongword x".wrapped(to: 5) == ["averylongword", "x"])
+    #expect("averylongword x".wrapped(to: 5) == ["avery", "longw", "ord x"])
     #expect("".wrapped(to: 5) == [""])
     #expect("a\nb".wrapped(to: 5) == ["a", "b"])
   }

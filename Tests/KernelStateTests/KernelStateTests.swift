@@ -35,7 +35,9 @@ final class TestSocket {
     address.sin_addr.s_addr = inet_addr("127.0.0.1")
     address.sin_port = port.bigEndian
     return withUnsafePointer(to: &address) {
-      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { call($0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        call($0, socklen_t(MemoryLayout<sockaddr_in>.size))
+      }
     }
   }
 
@@ -81,7 +83,9 @@ final class TestSocket {
     let socket = TestSocket()
     var on: Int32 = 1
     let size = socklen_t(MemoryLayout<Int32>.size)
-    for option in [SO_REUSEADDR, SO_REUSEPORT, SO_KEEPALIVE] { setsockopt(socket.number, SOL_SOCKET, option, &on, size) }
+    for option in [SO_REUSEADDR, SO_REUSEPORT, SO_KEEPALIVE] {
+      setsockopt(socket.number, SOL_SOCKET, option, &on, size)
+    }
     setsockopt(socket.number, Int32(IPPROTO_TCP), TCP_NODELAY, &on, size)
     var wait = linger(l_onoff: 1, l_linger: 7)
     setsockopt(socket.number, SOL_SOCKET, SO_LINGER, &wait, socklen_t(MemoryLayout<linger>.size))
@@ -109,10 +113,14 @@ final class TestSocket {
     #expect(try state(listener).number(.backlog) == 3)
     let clients = (0..<2).map { _ in TestSocket() }
     for client in clients { client.connectLoopback(listener.port) }
-    let waiting = try Clock.poll { try self.state(listener).number(.acceptQueue) == 2 ? try self.state(listener) : nil }
+    let waiting = try Clock.poll {
+      try self.state(listener).number(.acceptQueue) == 2 ? try self.state(listener) : nil
+    }
     #expect(waiting.isListening)
     // The ends without a descriptor.
-    let rows = kernel.sockets(ports: [listener.port]).filter { $0.local?.port == listener.port && !$0.isListening }
+    let rows = kernel.sockets(ports: [listener.port]).filter {
+      $0.local?.port == listener.port && !$0.isListening
+    }
     #expect(rows.count == 2)
     #expect(rows.allSatisfy { $0.inode == 0 && $0.state == "ESTABLISHED" })
   }
@@ -121,7 +129,9 @@ final class TestSocket {
     let (listener, client, server) = TestSocket.connection()
     defer { listener.close() }
     #expect(write(client.number, "hello", 5) == 5)
-    let full = try Clock.poll { try self.state(server).number(.receiveQueue) == 5 ? try self.state(server) : nil }
+    let full = try Clock.poll {
+      try self.state(server).number(.receiveQueue) == 5 ? try self.state(server) : nil
+    }
     #expect(full.number(.readable) == 5)
     #expect(shutdown(client.number, Int32(SHUT_WR)) == 0)
     let ended = try Clock.poll { try self.state(server).state == "CLOSE_WAIT" ? try self.state(server) : nil }
@@ -161,7 +171,9 @@ final class TestSocket {
     let cookie = try state(client).cookie
     client.close()
     server.close()
-    let waiting = try Clock.poll { self.kernel.socket(local: near, peer: far).flatMap { $0.state == "TIME_WAIT" ? $0 : nil } }
+    let waiting = try Clock.poll {
+      self.kernel.socket(local: near, peer: far).flatMap { $0.state == "TIME_WAIT" ? $0 : nil }
+    }
     #expect(waiting.cookie == cookie)
     #expect(waiting.text(.timer) == "timewait")
     #expect((1...60_000).contains(waiting.number(.timerRemaining) ?? 0))
@@ -187,7 +199,8 @@ final class TestSocket {
   }
 
   @Test(.enabled(if: Witness.havePython)) func aSocketOfAnotherProcess() throws {
-    let script = "import socket;s=socket.socket();s.bind(('127.0.0.1',0));s.listen(9);print(s.fileno(),s.getsockname()[1],flush=True);input()"
+    let script =
+      "import socket;s=socket.socket();s.bind(('127.0.0.1',0));s.listen(9);print(s.fileno(),s.getsockname()[1],flush=True);input()"
     let program = try Program([try #require(Witness.python), "-c", script])
     let words = try #require(try program.line()).split(separator: " ").compactMap { Int32($0) }
     let state = try #require(kernel.socket(descriptor: words[0], of: program.process))
@@ -229,7 +242,8 @@ final class TestSocket {
       let row = try #require(rows.first { "\($0.rest) ".contains(cookie) }, "\(state)")
       #expect(row.state == (state.state == "LISTEN" ? "LISTEN" : state.state))
       #expect(row.local == state.local?.description)
-      #expect(row.receiveQueue == Int(try #require(state.number(state.isListening ? .acceptQueue : .receiveQueue))))
+      #expect(
+        row.receiveQueue == Int(try #require(state.number(state.isListening ? .acceptQueue : .receiveQueue))))
       #expect(row.sendQueue == Int(try #require(state.number(state.isListening ? .backlog : .sendQueue))))
       #expect(row.rest.contains("ino:\(try #require(state.inode)) "))
       if !state.isListening {
@@ -269,7 +283,8 @@ final class TestSocket {
   }
 
   /// A handshake and a few bytes, each packet once, in order, with the kernel's time.
-  @Test(.enabled(if: Privilege.canTap, "listening needs CAP_NET_RAW")) func theTapHearsEachPacketOnce() throws {
+  @Test(.enabled(if: Privilege.canTap, "listening needs CAP_NET_RAW")) func theTapHearsEachPacketOnce() throws
+  {
     let tap = try PacketTap()
     let (listener, client, server) = TestSocket.connection()
     defer { withExtendedLifetime((client, server)) {} }
@@ -283,7 +298,8 @@ final class TestSocket {
     #expect(packets.prefix(3).map(\.flags) == [[.syn], [.syn, .ack], [.ack]])
     #expect(packets.count { $0.has(.syn) } == 2)
     #expect(packets.count { $0.length == 5 } == 1)
-    #expect(packets.map(\.time) == packets.map(\.time).sorted() && packets[0].time > 1_600_000_000_000_000_000)
+    #expect(
+      packets.map(\.time) == packets.map(\.time).sorted() && packets[0].time > 1_600_000_000_000_000_000)
     #expect(tap.lost == 0)
   }
 

@@ -8,7 +8,8 @@ public enum Witness {
 
   /// The path of a program, or nil.
   public static func path(_ name: String) -> String? {
-    let places = (getenv("PATH").map { String(cString: $0) } ?? "").split(separator: ":") + ["/usr/sbin", "/sbin"]
+    let places =
+      (getenv("PATH").map { String(cString: $0) } ?? "").split(separator: ":") + ["/usr/sbin", "/sbin"]
     return places.map { "\($0)/\(name)" }.first { access($0, X_OK) == 0 }
   }
 
@@ -19,7 +20,9 @@ public enum Witness {
   public static let python: String? = {
     for name in ["/usr/bin/python3", path("python3") ?? ""] where !name.isEmpty {
       let command = [name, "-c", "import sys; print(sys.executable)"]
-      if let result = try? Program.run(command), result.status == 0, let line = result.lines.first { return line }
+      if let result = try? Program.run(command), result.status == 0, let line = result.lines.first {
+        return line
+      }
     }
     return nil
   }()

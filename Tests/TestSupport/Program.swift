@@ -1,3 +1,4 @@
+import Foundation
 import Glibc
 import SystemCalls
 
@@ -9,12 +10,16 @@ public final class Program {
     public let errors: String
     /// As a shell has it: 128 and the number for a signal.
     public let status: Int32
-    public var lines: [String] { output.split(separator: "\n", omittingEmptySubsequences: false).map(String.init) }
+    public var lines: [String] {
+      output.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+    }
   }
 
   public struct Failure: Error, CustomStringConvertible {
     public let description: String
   }
+
+  private static let spawning = NSLock()
 
   public let process: pid_t
   private var input: Int32
@@ -31,9 +36,13 @@ public final class Program {
   /// Starts a program. With `onTerminal` it has a terminal of its own, `columns` wide, for the keys that `press` sends; its
   /// standard output stays a pipe unless `outputOnTerminal`.
   public init(
-    _ command: [String], environment: [String: String] = [:], onTerminal: Bool = false, outputOnTerminal: Bool = false,
+    _ command: [String], environment: [String: String] = [:], onTerminal: Bool = false,
+    outputOnTerminal: Bool = false,
     columns: UInt16 = 80
   ) throws {
+    // One at a time: what is open in the middle of this must not get into another program.
+    Self.spawning.lock()
+    defer { Self.spawning.unlock() }
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
     defer { posix_spawn_file_actions_destroy(&actions) }
@@ -55,7 +64,9 @@ public final class Program {
     if onTerminal {
       var size = winsize(ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0)
       var inside: Int32 = -1
-      guard openpty(&terminal, &inside, nil, nil, &size) == 0, let name = ttyname(inside) else {
+      var name = [CChar](repeating: 0, count: 256)
+      guard openpty(&terminal, &inside, nil, nil, &size) == 0, ttyname_r(inside, &name, name.count) == 0
+      else {
         throw Failure(description: "no terminal could be had")
       }
       defer { close(inside) }
@@ -76,7 +87,10 @@ public final class Program {
     }
 
     var words: [UnsafeMutablePointer<CChar>?] = command.map { strdup($0) } + [nil]
-    var variables = ["PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM": "xterm", "LANG": "C.UTF-8"]
+    var variables = [
+      "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM": "xterm",
+      "LANG": "C.UTF-8",
+    ]
     for name in ["HOME", "LD_LIBRARY_PATH"] { variables[name] = getenv(name).map { String(cString: $0) } }
     variables.merge(environment) { _, new in new }
     var environment: [UnsafeMutablePointer<CChar>?] = variables.map { strdup("\($0)=\($1)") } + [nil]
@@ -162,6 +176,9 @@ public final class Program {
     }
   }
 
+  /// Takes in what has come on standard error; never waits.
+  public func lookAtErrors() { _ = try? receive(until: Clock.now(), throwing: false) }
+
   /// Reads all there is until the program has ended.
   public func finish(deadline: Double = 60) throws -> Result {
     let end = Clock.now() + deadline
@@ -242,7 +259,9 @@ public enum Clock {
     }
   }
 
-  private static func poll(_ entries: UnsafeMutablePointer<pollfd>?, _ count: nfds_t, _ timeout: Int32) -> Int32 {
+  private static func poll(_ entries: UnsafeMutablePointer<pollfd>?, _ count: nfds_t, _ timeout: Int32)
+    -> Int32
+  {
     Glibc.poll(entries, count, timeout)
   }
 }

@@ -62,7 +62,8 @@ public struct SSRow {
       let words = line.split(separator: " ", maxSplits: 5).map(String.init)
       guard words.count >= 5, let receive = Int(words[1]), let send = Int(words[2]) else { return nil }
       return SSRow(
-        state: names[words[0]] ?? words[0], receiveQueue: receive, sendQueue: send, local: words[3], peer: words[4],
+        state: names[words[0]] ?? words[0], receiveQueue: receive, sendQueue: send, local: words[3],
+        peer: words[4],
         rest: words.count > 5 ? words[5] : "")
     }
   }

@@ -43,7 +43,8 @@ struct RecordedMemory: ProgramMemory {
   }
 
   func read(_ address: UInt64, _ count: Int) -> [UInt8] {
-    for region in regions where address >= region.start && address < region.start + UInt64(region.bytes.count) {
+    for region in regions where address >= region.start && address < region.start + UInt64(region.bytes.count)
+    {
       return Array(region.bytes[Int(address - region.start)...].prefix(count))
     }
     return []
@@ -72,7 +73,8 @@ struct RecordedMemory: ProgramMemory {
   private static func comparable(_ line: String) -> String {
     var line = line.replacing(/\) +=/, with: ") =")
     line = line.replacing(/left \{tv_sec=\d+, tv_nsec=\d+\}/, with: "left")
-    line = line.replacing(/(TCP_INFO|SO_RCVTIMEO_OLD), (".*"(\.\.\.)?|\{[^}]*\}),/, with: { "\($0.output.1), …," })
+    line = line.replacing(
+      /(TCP_INFO|SO_RCVTIMEO_OLD), (".*"(\.\.\.)?|\{[^}]*\}),/, with: { "\($0.output.1), …," })
     return line.replacing(/(flags=IORING_SETUP_\w+), .*\}\)/, with: { "\($0.output.1), ...})" })
   }
 
@@ -126,14 +128,15 @@ struct RecordedMemory: ProgramMemory {
     }
     let call = Call(.connect, CallArguments((4, 4096, 16, 0, 0, 0)))
     let text = CallText(call, memory: Address(), style: .short)
-    #expect(text.finished(result: 0, memory: Address()).line == "connect(4, {AF_INET, 127.0.0.1:8080}, 16) = 0")
+    #expect(
+      text.finished(result: 0, memory: Address()).line == "connect(4, {AF_INET, 127.0.0.1:8080}, 16) = 0")
   }
 }
 
 @Suite struct ArchitectureTests {
   /// The kernel's own headers bear witness.
   @Test func x86NumbersAreThoseOfTheHeaders() throws {
-    try compare(.x86_64, header: "/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
+    try compare(.amd64, header: "/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
   }
 
   @Test func arm64NumbersAreThoseOfTheHeaders() throws {
@@ -152,7 +155,9 @@ struct RecordedMemory: ProgramMemory {
     }
     for call in SystemCall.allCases {
       // A header may be older than the call.
-      if let number = architecture.number(of: call), numbers[call.name] != nil { #expect(numbers[call.name] == number, "\(call)") }
+      if let number = architecture.number(of: call), numbers[call.name] != nil {
+        #expect(numbers[call.name] == number, "\(call)")
+      }
       if architecture.number(of: call) == nil { #expect(numbers[call.name] == nil, "\(call)") }
     }
   }
@@ -160,7 +165,7 @@ struct RecordedMemory: ProgramMemory {
   /// The filter is run here as the kernel would run it.
   @Test(arguments: Architecture.allCases)
   func filterPicksTheCallsAndNoOthers(architecture: Architecture) {
-    let audit = architecture == .x86_64 ? CLINUX_AUDIT_ARCH_X86_64 : CLINUX_AUDIT_ARCH_AARCH64
+    let audit = architecture == .amd64 ? CLINUX_AUDIT_ARCH_X86_64 : CLINUX_AUDIT_ARCH_AARCH64
     let program = SocketFilter.program(for: architecture)
     func run(_ number: UInt32, _ arch: UInt32) -> UInt32 {
       var accumulator: UInt32 = 0
@@ -170,7 +175,8 @@ struct RecordedMemory: ProgramMemory {
         place += 1
         switch Int32(instruction.code) {
         case BPF_LD | BPF_W | BPF_ABS: accumulator = instruction.k == 0 ? number : arch
-        case BPF_JMP | BPF_JEQ | BPF_K: place += Int(accumulator == instruction.k ? instruction.jt : instruction.jf)
+        case BPF_JMP | BPF_JEQ | BPF_K:
+          place += Int(accumulator == instruction.k ? instruction.jt : instruction.jf)
         default: return instruction.k
         }
       }

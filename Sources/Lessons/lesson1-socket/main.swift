@@ -22,9 +22,13 @@ say(
 var bytes: Int32 = 0
 var length = socklen_t(MemoryLayout<Int32>.size)
 guard getsockopt(first, SOL_SOCKET, SO_RCVBUF, &bytes, &length) == 0 else { fail("getsockopt") }
-say("Room for what arrives. The default is the middle number of tcp_rmem: \(numbers("/proc/sys/net/ipv4/tcp_rmem"))")
+say(
+  "Room for what arrives. The default is the middle number of tcp_rmem: \(numbers("/proc/sys/net/ipv4/tcp_rmem"))"
+)
 guard getsockopt(first, SOL_SOCKET, SO_SNDBUF, &bytes, &length) == 0 else { fail("getsockopt") }
-say("Room for what leaves. The default is the middle number of tcp_wmem: \(numbers("/proc/sys/net/ipv4/tcp_wmem"))")
+say(
+  "Room for what leaves. The default is the middle number of tcp_wmem: \(numbers("/proc/sys/net/ipv4/tcp_wmem"))"
+)
 
 say("Is the descriptor the socket? Make a second one with dup.")
 let second = dup(first)
@@ -47,7 +51,9 @@ guard socket(AF_INET, stream, Int32(IPPROTO_UDP)) == -1, errno == EPROTONOSUPPOR
 
 var limit = rlimit(rlim_cur: rlim_t(max(second, third) + 1), rlim_max: rlim_t(max(second, third) + 1))
 guard setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { fail("setrlimit") }
-say("… and one descriptor too many. setrlimit has just set the limit: numbers 0 to \(limit.rlim_cur - 1), no more.")
+say(
+  "… and one descriptor too many. setrlimit has just set the limit: numbers 0 to \(limit.rlim_cur - 1), no more."
+)
 guard socket(AF_INET, stream, 0) == -1, errno == EMFILE else { fail("socket") }
 
 say("A server that never closes ends like this. In lesson 2, bind gives a socket an address.")
@@ -61,7 +67,7 @@ func link(_ path: String) -> String {
 
 func text(_ path: String) -> String {
   let file = open(path, O_RDONLY)
-  guard file >= 0 else { return "(not here)" }
+  guard file >= 0 else { fail("open \(path)") }
   defer { close(file) }
   var bytes: [UInt8] = []
   var chunk = [UInt8](repeating: 0, count: 4096)
@@ -69,4 +75,6 @@ func text(_ path: String) -> String {
   return String(decoding: bytes, as: UTF8.self)
 }
 
-func numbers(_ path: String) -> String { text(path).split { $0 == "\t" || $0 == "\n" }.joined(separator: " ") }
+func numbers(_ path: String) -> String {
+  text(path).split { $0 == "\t" || $0 == "\n" }.joined(separator: " ")
+}

@@ -17,7 +17,9 @@ guard withSockaddr(&address, filled: { getsockname(first, $0, $1) }) == 0 else {
 let port = UInt16(bigEndian: address.sin_port)
 
 let range = text("/proc/sys/net/ipv4/ip_local_port_range")
-say(lesson.port == 0 ? "Port 0 let the kernel choose, in ip_local_port_range, \(range): \(port)." : "Port \(port), as asked.")
+say(
+  lesson.port == 0
+    ? "Port 0 let the kernel choose, in ip_local_port_range, \(range): \(port)." : "Port \(port), as asked.")
 say("An address, and still CLOSE: the socket neither waits nor dials. But the port is taken:")
 let second = socket(AF_INET, stream, 0)
 guard second >= 0 else { fail("socket") }
@@ -26,7 +28,9 @@ guard errno == EADDRINUSE else { fail("bind") }
 
 say("The host must be one of this machine's own. 192.0.2.1 is reserved for documentation, and nobody's.")
 let elsewhere = ipv4("192.0.2.1", 0)
-guard withSockaddr(elsewhere, { bind(second, $0, $1) }) == -1 else { cannotShow("this machine has 192.0.2.1") }
+guard withSockaddr(elsewhere, { bind(second, $0, $1) }) == -1 else {
+  cannotShow("this machine has 192.0.2.1")
+}
 guard errno == EADDRNOTAVAIL else { fail("bind") }
 
 say("127.0.0.1 can be reached from this machine only. 0.0.0.0 stands for all of its addresses at once:")
@@ -44,7 +48,9 @@ guard errno == EADDRINUSE else { fail("bind") }
 // The rule of low ports, as this system has it.
 let start = UInt16(text("/proc/sys/net/ipv4/ip_unprivileged_port_start")) ?? 1024
 if start == 0 {
-  say("Do ports below 1024 need root? Not here: net.ipv4.ip_unprivileged_port_start is 0, as containers like to have it.")
+  say(
+    "Do ports below 1024 need root? Not here: net.ipv4.ip_unprivileged_port_start is 0, as containers like to have it."
+  )
 } else {
   say(
     """
@@ -54,7 +60,9 @@ if start == 0 {
   let low = ipv4("127.0.0.1", start - 1)
   let allowed = withSockaddr(low) { bind(third, $0, $1) }
   if allowed == 0 || errno == EADDRINUSE {
-    say("Not refused: root has that capability. Let this process give it up, and remain root, and try once more.")
+    say(
+      "Not refused: root has that capability. Let this process give it up, and remain root, and try once more."
+    )
     guard clinux_drop_effective_capability(UInt32(CLINUX_CAP_NET_BIND_SERVICE)) == 0 else { fail("capset") }
     let fourth = socket(AF_INET, stream, 0)
     guard fourth >= 0 else { fail("socket") }
@@ -78,7 +86,7 @@ func ipv4(_ host: String, _ port: UInt16) -> sockaddr_in {
 
 func text(_ path: String) -> String {
   let file = open(path, O_RDONLY)
-  guard file >= 0 else { return "(not here)" }
+  guard file >= 0 else { fail("open \(path)") }
   defer { close(file) }
   var bytes = [UInt8](repeating: 0, count: 256)
   let count = max(0, read(file, &bytes, bytes.count))

@@ -33,7 +33,9 @@ say(
   """)
 guard listen(listener, 2) == 0 else { fail("listen") }
 
-say("From here on the kernel answers on port \(port) by itself. Dial once more, and count the calls to accept: none.")
+say(
+  "From here on the kernel answers on port \(port) by itself. Dial once more, and count the calls to accept: none."
+)
 let client = socket(AF_INET, stream, 0)
 guard client >= 0 else { fail("socket") }
 let dialled = withSockaddr(address) { connect(client, $0, $1) }
@@ -48,4 +50,6 @@ say(
 say("How long may that queue grow? The backlog is a wish, and listen may be called again to change it.")
 guard listen(listener, 1_000_000) == 0 else { fail("listen") }
 
-say("The kernel grants no more than net.core.somaxconn. In lesson 4, accept takes the connection out of the queue.")
+say(
+  "The kernel grants no more than net.core.somaxconn. In lesson 4, accept takes the connection out of the queue."
+)

@@ -10,7 +10,8 @@ let name = "follow"
 
 let syntax = CommandLineSyntax(
   command: name,
-  purpose: "Starts a program and tells the story of its sockets: each call as strace prints it, and what the kernel says "
+  purpose:
+    "Starts a program and tells the story of its sockets: each call as strace prints it, and what the kernel says "
     + "changed. The program's own input and output are left alone; the story goes to standard error, or to a file.",
   options: [
     .init("output", short: "o", value: "FILE", help: "write the story to FILE"),
@@ -19,7 +20,8 @@ let syntax = CommandLineSyntax(
     .init("step", help: "wait for a key after each step, at the terminal itself"),
     .init("no-step", help: "do not wait (the default)"),
     .init("format", choices: ["text", "json"], help: "how to tell it; json is one object a line"),
-    .init("verbose", short: "v", help: "all that the kernel says, and through which call, not only what changed"),
+    .init(
+      "verbose", short: "v", help: "all that the kernel says, and through which call, not only what changed"),
     .init("color", choices: ColorMode.allCases.map(\.rawValue), help: "when to colour (auto: at a terminal)"),
   ],
   operands: "-- COMMAND [ARGS…]")
@@ -52,14 +54,17 @@ func run() throws(Complaint) -> Int32 {
     let failure = Launcher.execute(command)
     let hint = failure.rawValue == ENOENT ? "; is it in PATH, or does it need ./ ?" : ""
     throw Complaint(
-      "\(command.first ?? "") was not started: \(failure)\(hint)", status: failure.rawValue == ENOENT ? 127 : 126)
+      "\(command.first ?? "") was not started: \(failure)\(hint)",
+      status: failure.rawValue == ENOENT ? 127 : 126)
   }
   let arguments = try syntax.parse(words)
   if arguments.has("help") {
     print(syntax.help(width: Terminal(descriptor: STDOUT_FILENO).width), terminator: "")
     return ExitStatus.success
   }
-  if arguments.has("step"), arguments.has("no-step") { throw .usage("--step and --no-step exclude each other") }
+  if arguments.has("step"), arguments.has("no-step") {
+    throw .usage("--step and --no-step exclude each other")
+  }
   guard !arguments.operands.isEmpty else { throw .usage("what is to be followed? follow -- COMMAND [ARGS…]") }
 
   signal(SIGPIPE, SIG_IGN)  // a story that nobody reads is no reason to end the program
@@ -69,7 +74,8 @@ func run() throws(Complaint) -> Int32 {
   let isJSON = arguments["format"] == "json"
   if arguments.has("summary") {
     if arguments.has("step") { throw .usage("--summary tells nothing to wait after; leave --step out") }
-    return try Summary(command: arguments.operands, only: only, output: output, isJSON: isJSON).run(name: name)
+    return try Summary(command: arguments.operands, only: only, output: output, isJSON: isJSON).run(
+      name: name)
   }
 
   let teller: any Teller

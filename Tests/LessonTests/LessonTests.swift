@@ -1,0 +1,321 @@
+import Foundation
+import Glibc
+import SystemCalls
+import TestSupport
+import Testing
+
+/// The lessons, and what is true of every one of them.
+enum Course {
+  static let lessons = ["lesson1-socket", "lesson2-bind", "lesson3-listen"]
+
+  static func folder(_ lesson: String) -> String {
+    let name = lesson.dropFirst("lesson".count)
+    return "\(Place.root)/Lessons/0\(name)"
+  }
+
+  static func story(_ lesson: String, _ options: [String] = []) throws -> [StoryLine] {
+    let result = try Program.run([Place.product(lesson), "--format", "json", "--no-step"] + options)
+    #expect(result.status == 0)
+    #expect(result.errors == "")
+    return try StoryLine.all(result.output)
+  }
+}
+
+@Suite struct EveryLessonTests {
+  /// The story is true: strace, which knows nothing of the toolkit, sees the same calls with the same results.
+  @Test(.enabled(if: Witness.have("strace")), arguments: Course.lessons)
+  func straceSeesTheSameCalls(lesson: String) throws {
+    let told = try Course.story(lesson).filter(\.isStep).map(\.callText)
+    let seen = try Strace.socketCalls(of: [Place.product(lesson), "--bare"])
+    #expect(told.map(masked) == seen.map(masked))
+    #expect(told.count >= 9)
+  }
+
+  @Test(arguments: Course.lessons) func theWordsAreTheSameWithoutTheNarrator(lesson: String) throws {
+    let said = try Course.story(lesson).compactMap(\.say).joined(separator: "\n")
+    let bare = try Program.run([Place.product(lesson), "--bare"])
+    #expect(bare.status == 0)
+    #expect(masked(said) == masked(bare.output.trimmingCharacters(in: .newlines)))
+  }
+
+  /// At each pause, with the program frozen, `ss` is asked for every socket of the step.
+  @Test(.enabled(if: Witness.have("ss")), arguments: Course.lessons)
+  func ssAgreesAtEveryPause(lesson: String) throws {
+    let program = try Program([Place.product(lesson), "--format", "json", "--step"], onTerminal: true)
+    var position = 0
+    var compared = 0
+    while let text = try program.line() {
+      let line = try StoryLine(text)
+      guard line.isStep else { continue }
+      position = try program.waitForTerminal("q: quit", from: position)
+      let rows = try SSRow.all()
+      for socket in line.sockets { compared += try compare(socket, rows) }
+      program.press("\n")
+    }
+    #expect(try program.finish().status == 0)
+    if lesson == "lesson3-listen" { #expect(compared >= 8) }
+  }
+
+  /// Returns 1 where ss lists the socket. It does not list closed ones.
+  private func compare(_ socket: StorySocket, _ rows: [SSRow]) throws -> Int {
+    let cookie = "sk:" + String(try #require(socket.number("cookie")), radix: 16) + " "
+    let row = rows.first { "\($0.rest) ".contains(cookie) }
+    guard socket.state != "CLOSE" else {
+      #expect(row == nil || row?.state == "CLOSE")
+      return 0
+    }
+    let found = try #require(row, "ss does not list \(socket.members)")
+    #expect(found.state == socket.state)
+    #expect(found.local == socket.local)
+    if let peer = socket.peer { #expect(found.peer == peer) }
+    if socket.state == "LISTEN" {
+      #expect(found.receiveQueue == socket.number("acceptQueue"))
+      #expect(found.sendQueue == socket.number("backlog"))
+    } else {
+      #expect(found.receiveQueue == socket.number("receiveQueue"))
+      #expect(found.sendQueue == socket.number("sendQueue"))
+    }
+    if let inode = socket.number("inode"), inode != 0 { #expect(found.rest.contains("ino:\(inode) ")) }
+    return 1
+  }
+
+  /// json.md holds the schema, and every line keeps to it.
+  @Test(.enabled(if: Witness.havePython), arguments: Course.lessons) func jsonKeepsToItsSchema(lesson: String)
+    throws
+  {
+    let result = try Program.run([Place.product(lesson), "--format", "json"])
+    try Schema.validate(result.output)
+  }
+
+  /// The transcript in the lesson's text is what the lesson prints, but for ports, inodes and the like. With
+  /// SOCKETSTEPS_WRITE_TRANSCRIPTS in the environment it is written anew.
+  @Test(.enabled(if: Privilege.isRoot, "the transcripts are root's: with packets"), arguments: Course.lessons)
+  func theTranscriptIsReal(lesson: String) throws {
+    let text = try String(contentsOfFile: "\(Course.folder(lesson))/README.md", encoding: .utf8)
+    let marker = "<!-- transcript: \(lesson) --no-step -->\n```text\n"
+    let start = try #require(text.range(of: marker), "no transcript in the text of \(lesson)")
+    let end = try #require(text.range(of: "```", range: start.upperBound..<text.endIndex))
+    let transcript = String(text[start.upperBound..<end.lowerBound])
+    let result = try Program.run([Place.product(lesson), "--no-step"], environment: ["COLUMNS": "80"])
+    if getenv("SOCKETSTEPS_WRITE_TRANSCRIPTS") != nil {
+      let renewed = text.replacingCharacters(in: start.upperBound..<end.lowerBound, with: result.output)
+      try renewed.write(toFile: "\(Course.folder(lesson))/README.md", atomically: true, encoding: .utf8)
+      return
+    }
+    #expect(flowing(transcript) == flowing(result.output))
+  }
+
+  /// Words and numbers without the layout, which moves with the width of a port.
+  private func flowing(_ text: String) -> [Substring] {
+    masked(text).split { $0.isWhitespace || "│─▶◀".contains($0) }
+  }
+
+  @Test(arguments: Course.lessons) func quickEnough(lesson: String) throws {
+    // No benchmark: a lesson that waits for something unnamed would take seconds.
+    let start = Clock.now()
+    _ = try Program.run([Place.product(lesson), "--no-step"])
+    #expect(Clock.now() - start < 10)
+  }
+
+  @Test(arguments: Course.lessons, [40, 80, 120]) func nothingIsWiderThanTheTerminal(
+    lesson: String, columns: Int
+  ) throws {
+    let program = try Program(
+      [Place.product(lesson), "--no-step", "--color", "never"], onTerminal: true, outputOnTerminal: true,
+      columns: UInt16(columns))
+    _ = try program.finish()
+    let lines = String(decoding: program.terminalBytes, as: UTF8.self).split(whereSeparator: \.isNewline)
+    #expect(lines.count > 30)
+    for line in lines { #expect(line.count <= columns, "\(line)") }
+  }
+
+  @Test(arguments: Course.lessons) func colorIsOnlyWhereItIsWanted(lesson: String) throws {
+    let escape = "\u{1b}"
+    #expect(!(try Program.run([Place.product(lesson)]).output.contains(escape)))
+    #expect(try Program.run([Place.product(lesson), "--color", "always"]).output.contains(escape))
+    let quiet = try Program(
+      [Place.product(lesson), "--no-step"], environment: ["NO_COLOR": "1"], onTerminal: true,
+      outputOnTerminal: true)
+    _ = try quiet.finish()
+    #expect(!quiet.terminalBytes.contains(0x1b))
+  }
+
+  @Test(arguments: Course.lessons) func badOptionsAreExplained(lesson: String) throws {
+    for (words, expected) in [
+      (["--prot", "1"], "did you mean --port?"), (["--port", "70000"], "from 0 to 65535, not '70000'"),
+      (["--format", "xml"], "--format is text, json"), (["extra"], "'extra' was not expected"),
+      (["--step", "--no-step"], "exclude each other"),
+    ] {
+      let result = try Program.run([Place.product(lesson)] + words)
+      #expect(result.status == 2)
+      #expect(result.errors.contains(expected))
+      #expect(result.errors.hasPrefix("\(lesson): "))
+      #expect(result.errors.filter { $0 == "\n" }.count == 1)
+      #expect(result.output == "")
+    }
+    let help = try Program.run([Place.product(lesson), "--help"])
+    #expect(help.status == 0 && help.output.contains("--port N"))
+  }
+
+  @Test(arguments: Course.lessons) func withoutATerminalThereIsNothingToWaitFor(lesson: String) throws {
+    let result = try Program.run([Place.product(lesson), "--step"])
+    #expect(result.status == 1)
+    #expect(result.errors.contains("--no-step"))
+  }
+
+  /// A reader that goes away ends the lesson, without a word and without leaving anything behind.
+  @Test(arguments: Course.lessons) func aClosedPipeEndsIt(lesson: String) throws {
+    let program = try Program([Place.product(lesson), "--format", "json"])
+    _ = try program.line()
+    program.closeOutput()
+    let result = try program.finish()
+    #expect(result.status == 141 || result.status == 0)
+    #expect(result.errors == "")
+  }
+
+  @Test(arguments: Course.lessons) func verboseSaysWhereEachValueIsFrom(lesson: String) throws {
+    let output = try Program.run([Place.product(lesson), "--verbose"]).output
+    for source in ["getsockopt SO_RCVBUF", "TCP_INFO tcpi_state", "fstat st_ino", "/fdinfo/"] {
+      #expect(output.contains(source), "\(source)")
+    }
+  }
+}
+
+@Suite struct PauseTests {
+  private let lesson = Place.product("lesson3-listen")
+
+  private func isStopped(_ process: pid_t) -> Bool {
+    (text(ofFile: "/proc/\(process)/stat") ?? "").split(separator: ")").last?.hasPrefix(" t") ?? false
+  }
+
+  private func child(of process: pid_t) -> pid_t? {
+    text(ofFile: "/proc/\(process)/task/\(process)/children")?.split(separator: " ").first.flatMap {
+      pid_t($0)
+    }
+  }
+
+  @Test func theProgramIsFrozen() throws {
+    let program = try Program([lesson], onTerminal: true, outputOnTerminal: true)
+    let position = try program.waitForTerminal("q: quit")
+    let child = try #require(self.child(of: program.process))
+    #expect(isStopped(child))
+    try program.waitForTerminal("ls -l /proc/\(child)/fd")
+    program.press("\n")
+    try program.waitForTerminal("q: quit", from: position)
+    #expect(isStopped(child))
+    program.press("c")
+    #expect(try program.finish().status == 0)
+    #expect(kill(child, 0) == -1)
+  }
+
+  @Test func aQuestionMarkShowsEverything() throws {
+    let program = try Program([lesson], onTerminal: true, outputOnTerminal: true)
+    let position = try program.waitForTerminal("q: quit")
+    program.press("?")
+    try program.waitForTerminal("getsockopt SO_SNDBUF", from: position)
+    try program.waitForTerminal("q: quit", from: position)
+    program.press("q")
+    #expect(try program.finish().status == 0)
+  }
+
+  /// Ctrl-C at a pause, and at none, ends both; the terminal is as it was.
+  @Test func controlCEndsBoth() throws {
+    let program = try Program([lesson], onTerminal: true, outputOnTerminal: true)
+    try program.waitForTerminal("q: quit")
+    let child = try #require(self.child(of: program.process))
+    program.press("\u{3}")
+    #expect(try program.finish().status == 130)
+    #expect(kill(child, 0) == -1)
+  }
+
+  @Test(arguments: [SIGTERM, SIGINT, SIGHUP]) func aSignalEndsBoth(signal: Int32) throws {
+    let program = try Program([lesson], onTerminal: true, outputOnTerminal: true)
+    try program.waitForTerminal("q: quit")
+    let child = try #require(self.child(of: program.process))
+    program.send(signal)
+    #expect(try program.finish().status == 128 + signal)
+    #expect(kill(child, 0) == -1)
+  }
+
+  /// Whatever happens to the narrator, the program that it started does not live on, nor stay stopped.
+  @Test func aKilledNarratorTakesTheProgramWithIt() throws {
+    let program = try Program([lesson], onTerminal: true, outputOnTerminal: true)
+    try program.waitForTerminal("q: quit")
+    let child = try #require(self.child(of: program.process))
+    program.send(SIGKILL)
+    #expect(try program.finish().status == 137)
+    _ = try Clock.poll { kill(child, 0) == -1 || self.isZombie(child) ? true : nil }
+  }
+
+  private func isZombie(_ process: pid_t) -> Bool {
+    (text(ofFile: "/proc/\(process)/stat") ?? "").split(separator: ")").last?.hasPrefix(" Z") ?? true
+  }
+
+  /// The foreign client of the hint: while the program is frozen, the kernel completes its handshake.
+  @Test func theKernelAnswersWhileTheProgramStandsStill() throws {
+    let program = try Program([lesson, "--format", "json", "--step"], onTerminal: true)
+    var position = 0
+    var client: Int32 = -1
+    defer { if client >= 0 { close(client) } }
+    var queue: [Int] = []
+    while let text = try program.line() {
+      let line = try StoryLine(text)
+      guard line.isStep else { continue }
+      position = try program.waitForTerminal("q: quit", from: position)
+      let listener = line.sockets.first { $0.state == "LISTEN" }
+      if let length = listener?.number("acceptQueue") { queue.append(length) }
+      if line.call == "listen", client < 0,
+        let port = listener?.local?.split(separator: ":").last.flatMap({ UInt16($0) })
+      {
+        client = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = inet_addr("127.0.0.1")
+        address.sin_port = port.bigEndian
+        let connected = withUnsafePointer(to: &address) {
+          $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(client, $0, 16) }
+        }
+        #expect(connected == 0)
+      }
+      program.press("\n")
+    }
+    #expect(queue.first == 0)
+    // The foreign client, and then the lesson's own.
+    #expect(queue.last == 2)
+  }
+}
+
+/// The JSON Schema in Lessons/reference/json.md, applied by Python's jsonschema.
+enum Schema {
+  static func validate(_ story: String) throws {
+    let text = try String(contentsOfFile: "\(Place.root)/Lessons/reference/json.md", encoding: .utf8)
+    let start = try #require(text.range(of: "```json\n"), "no schema in json.md")
+    let end = try #require(text.range(of: "\n```", range: start.upperBound..<text.endIndex))
+    try Place.withTemporaryFolder { folder in
+      let schema = try Place.file("schema.json", in: folder, String(text[start.upperBound..<end.lowerBound]))
+      let lines = try Place.file("story.jsonl", in: folder, story)
+      let script = try Place.file(
+        "check.py", in: folder,
+        """
+        import json, sys
+        try:
+            from jsonschema import Draft202012Validator as V
+        except ImportError:
+            sys.exit(77)
+        schema = json.load(open(sys.argv[1])); V.check_schema(schema); v = V(schema); n = 0
+        for line in open(sys.argv[2]):
+            n += 1
+            for error in v.iter_errors(json.loads(line)):
+                best = error
+                while best.context: best = max(best.context, key=lambda e: len(e.absolute_path))
+                sys.exit("line %d: %s at %s: %s" % (n, best.message, list(best.absolute_path), line[:300]))
+        print(n)
+        """)
+      let result = try Program.run([try #require(Witness.python), script, schema, lines])
+      // jsonschema is a witness like any other.
+      if result.status == 77, !Witness.areRequired { return }
+      #expect(result.status == 0, "\(result.errors)")
+      #expect(Int(result.lines.first ?? "") ?? 0 > 0)
+    }
+  }
+}

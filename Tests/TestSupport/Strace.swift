@@ -1,0 +1,47 @@
+import Foundation
+
+/// What `strace -y` printed of a program's socket calls, in the order in which they returned.
+public enum Strace {
+  /// The calls that the toolkit tells.
+  public static let calls =
+    "socket,socketpair,bind,listen,accept,accept4,connect,read,write,readv,writev,sendto,sendmsg,sendmmsg,recvfrom,"
+    + "recvmsg,recvmmsg,shutdown,close,dup,dup2,dup3,fcntl,setsockopt,getsockopt,getsockname,getpeername,ioctl,"
+    + "sendfile,splice,poll,ppoll,select,pselect6,epoll_create,epoll_create1,epoll_ctl,epoll_wait,epoll_pwait"
+
+  /// Runs a program under strace and returns its lines that concern a socket, without the decoration of -y.
+  public static func socketCalls(of command: [String]) throws -> [String] {
+    guard let strace = Witness.path("strace") else {
+      throw Program.Failure(description: "strace is not installed")
+    }
+    return try Place.withTemporaryFolder { folder in
+      let path = "\(folder)/strace.txt"
+      let result = try Program.run(
+        [strace, "-y", "-o", path, "-e", "trace=\(calls)", "-e", "signal=none"] + command)
+      guard result.status == 0 else {
+        throw Program.Failure(description: "under strace it ended with \(result.status): \(result.errors)")
+      }
+      let lines = try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n").map(String.init)
+      return lines.filter(concernsSocket).map(plain)
+    }
+  }
+
+  /// -y shows what a descriptor leads to: `3<socket:[12]>`, `3<TCP:[…]>`, `3<anon_inode:[eventpoll]>`.
+  private static func concernsSocket(_ line: String) -> Bool {
+    if line.hasPrefix("socket(") || line.hasPrefix("socketpair(") || line.hasPrefix("epoll_create") {
+      return true
+    }
+    let arguments = line.prefix { $0 != "\"" }
+    if line.hasPrefix("epoll_wait") || line.hasPrefix("epoll_ctl") || line.hasPrefix("close(") {
+      if arguments.contains("<anon_inode:[eventpoll]>") { return true }
+    }
+    return arguments.contains("<socket:[") || arguments.contains("<TCP:[") || arguments.contains("<UDP:[")
+      || arguments.contains("<UNIX") || arguments.contains("<TCPv6:[")
+  }
+
+  private static func plain(_ line: String) -> String {
+    line.replacing(
+      /(\d)<(socket|TCP|TCPv6|UDP|UNIX|UNIX-STREAM|anon_inode):\[[^\]]*\]>/, with: { "\($0.output.1)" }
+    )
+    .replacing(/\) +=/, with: ") =")
+  }
+}
