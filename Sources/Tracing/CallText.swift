@@ -205,7 +205,9 @@ private struct ArgumentReader {
       int(0)
       text(Symbols.name(arguments.int(1), Symbols.epollOperations, unknown: "EPOLL_CTL_???"))
       int(2)
-      text(epollEvents(arguments[3], count: 1, memory: memory).first ?? Self.pointer(arguments[3]))
+      // A deletion needs no event: what the pointer leads to means nothing.
+      let event = arguments.int(1) == 2 ? nil : epollEvents(arguments[3], count: 1, memory: memory).first
+      text(event ?? Self.pointer(arguments[3]))
     case .epollWait, .epollPwait, .epollPwait2: epollWait()
     case .ioUringSetup:
       text("\(UInt32(truncatingIfNeeded: arguments[0]))")

@@ -8,20 +8,23 @@ public enum Witness {
 
   /// The path of a program, or nil.
   public static func path(_ name: String) -> String? {
-    let places =
-      (getenv("PATH").map { String(cString: $0) } ?? "").split(separator: ":") + ["/usr/sbin", "/sbin"]
-    return places.map { "\($0)/\(name)" }.first { access($0, X_OK) == 0 }
+    let variable = getenv("PATH").map { String(cString: $0) } ?? ""
+    let places: [String] = variable.split(separator: ":").map { String($0) } + ["/usr/sbin", "/sbin"]
+    let paths: [String] = places.map { "\($0)/\(name)" }
+    return paths.first { access($0, X_OK) == 0 }
   }
 
   /// Whether a test that needs these programs is to run.
   public static func have(_ names: String...) -> Bool { areRequired || names.allSatisfy { path($0) != nil } }
 
-  /// A Python 3 that is a program itself, no shell script in front of one; nil where there is none.
+  /// A Python 3 that is a program itself, no shell script in front of one; one with jsonschema where there is one. Nil
+  /// where there is no Python.
   public static let python: String? = {
-    for name in ["/usr/bin/python3", path("python3") ?? ""] where !name.isEmpty {
-      let command = [name, "-c", "import sys; print(sys.executable)"]
-      if let result = try? Program.run(command), result.status == 0, let line = result.lines.first {
-        return line
+    let candidates: [String] = ["/usr/bin/python3", path("python3") ?? ""].filter { !$0.isEmpty }
+    for script in ["import jsonschema, sys; print(sys.executable)", "import sys; print(sys.executable)"] {
+      for candidate in candidates {
+        let result = try? Program.run([candidate, "-W", "ignore", "-c", script])
+        if let result, result.status == 0, let line = result.lines.first { return line }
       }
     }
     return nil

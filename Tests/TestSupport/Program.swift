@@ -176,8 +176,8 @@ public final class Program {
     }
   }
 
-  /// Takes in what has come on standard error; never waits.
-  public func lookAtErrors() { _ = try? receive(until: Clock.now(), throwing: false) }
+  /// A line of its standard output, where one comes within some seconds.
+  public func lineIfAny(within seconds: Double) -> String? { try? line(deadline: seconds) }
 
   /// Reads all there is until the program has ended.
   public func finish(deadline: Double = 60) throws -> Result {

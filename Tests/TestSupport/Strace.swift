@@ -39,9 +39,7 @@ public enum Strace {
   }
 
   private static func plain(_ line: String) -> String {
-    line.replacing(
-      /(\d)<(socket|TCP|TCPv6|UDP|UNIX|UNIX-STREAM|anon_inode):\[[^\]]*\]>/, with: { "\($0.output.1)" }
-    )
+    line.replacing(/(\d)<[^<>]*(->[^<>]*)?>(\(deleted\))?/, with: { "\($0.output.1)" })
     .replacing(/\) +=/, with: ") =")
   }
 }

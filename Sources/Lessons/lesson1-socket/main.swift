@@ -62,7 +62,9 @@ say("A server that never closes ends like this. In lesson 2, bind gives a socket
 
 func link(_ path: String) -> String {
   var name = [CChar](repeating: 0, count: 256)
-  return readlink(path, &name, name.count - 1) < 0 ? "(no link)" : String(cString: name)
+  let length = readlink(path, &name, name.count)
+  guard length >= 0 else { fail("readlink \(path)") }
+  return String(decoding: name[..<length].map(UInt8.init(bitPattern:)), as: UTF8.self)
 }
 
 func text(_ path: String) -> String {
