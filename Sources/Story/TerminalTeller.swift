@@ -236,6 +236,7 @@ public final class TerminalTeller: Teller {
       case nil: "The program was ended here."
       }
     for part in text.wrapped(to: width - 4) { line("   " + part) }
+    if !hasStep { line("   It made no call that was to be told.") }
     for text in changeLines(ending.changes, step: nil) { line("   " + text) }
     if !ending.packets.isEmpty {
       blank()
