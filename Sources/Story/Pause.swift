@@ -34,7 +34,7 @@ final class Pause {
     if isOver { return .next }
     let room = width - 4
     let lines =
-      "Enter: next step    ?: all that the kernel says    c: on to the end    q: quit".wrapped(to: room)
+      "Enter: next step · ?: all that the kernel says · c: on to the end · q: quit".wrapped(to: room)
       + "The program stands still now. In another terminal:".wrapped(to: room)
       + hint.flatMap { $0.wrapped(to: room - 2).map { "  " + $0 } }
     keyboard.take()

@@ -218,7 +218,8 @@ import Testing
         String((packet[name] as? String ?? "").split(separator: ":").last ?? "")
       }
       // A RST in answer to a SYN carries sequence number 0; Wireshark counts a direction without a SYN from 1.
-      let sequence = (packet["flags"] as? [String])?.contains("RST") == true ? "" : "\(packet["sequence"] ?? "")"
+      let sequence =
+        (packet["flags"] as? [String])?.contains("RST") == true ? "" : "\(packet["sequence"] ?? "")"
       return "\(port("from")) \(port("to")) \(sequence) \(packet["window"] ?? "") \(packet["length"] ?? "")"
     }
     #expect(told.count == 5)

@@ -26,6 +26,8 @@ public final class Program {
   private var output: Int32
   private var errors: Int32
   private var terminal: Int32 = -1
+  /// The program's side of it, kept open so that the terminal lives while no other descriptor leads to it.
+  private var inside: Int32 = -1
   private var unread: [UInt8] = []
   private var status: Int32?
   /// All that came on standard error so far.
@@ -63,13 +65,11 @@ public final class Program {
 
     if onTerminal {
       var size = winsize(ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0)
-      var inside: Int32 = -1
       var name = [CChar](repeating: 0, count: 256)
       guard openpty(&terminal, &inside, nil, nil, &size) == 0, ttyname_r(inside, &name, name.count) == 0
       else {
         throw Failure(description: "no terminal could be had")
       }
-      defer { close(inside) }
       // Opened by the leader of a new session it becomes that session's terminal.
       posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, name, O_RDWR, 0)
     } else {
@@ -110,7 +110,7 @@ public final class Program {
     } else {
       kill(-process, SIGKILL)  // whatever it left behind
     }
-    for end in [input, output, errors, terminal] where end >= 0 { close(end) }
+    for end in [input, output, errors, terminal, inside] where end >= 0 { close(end) }
   }
 
   /// Runs a program to its end.

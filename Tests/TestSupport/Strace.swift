@@ -40,6 +40,6 @@ public enum Strace {
 
   private static func plain(_ line: String) -> String {
     line.replacing(/(\d)<[^<>]*(->[^<>]*)?>(\(deleted\))?/, with: { "\($0.output.1)" })
-    .replacing(/\) +=/, with: ") =")
+      .replacing(/\) +=/, with: ") =")
   }
 }

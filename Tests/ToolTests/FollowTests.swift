@@ -210,6 +210,98 @@ enum Script {
     #expect(held.contains { ($0["descriptors"] as? [Any])?.count == 2 })
   }
 
+  /// The side that closes first: FIN_WAIT2, then TIME_WAIT with its timer, under one cookie, as ss has it.
+  @Test(.enabled(if: Witness.have("ss"))) func aClosedSocketIsFollowedIntoTimeWait() throws {
+    let (lines, _) = try Script.story(
+      """
+      import socket
+      s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen(1)
+      c = socket.create_connection(s.getsockname()); a, _ = s.accept()
+      c.close(); a.close()
+      """)
+    let steps = lines.filter(\.isStep)
+    let closes = steps.filter { $0.call == "close" }
+    let connected = try #require(steps.last { $0.call == "accept4" })
+    let client = try #require(connected.sockets.first { $0.fd == connected["result"] as? Int }?.peer)
+    func state(_ step: StoryLine) -> StorySocket? { step.sockets.first { $0.local == client } }
+    let first = try #require(closes.first { state($0)?.state == "FIN_WAIT2" })
+    let last = try #require(closes.first { state($0)?.state == "TIME_WAIT" })
+    #expect(state(first)?.number("cookie") == state(last)?.number("cookie"))
+    #expect(state(last)?.fd == nil)
+    #expect((state(last)?["timer"] as? [String: Any])?["kind"] as? String == "timewait")
+    let row = try #require(try SSRow.all().first { $0.local == client })
+    #expect(row.state == "TIME_WAIT")
+    #expect(row.rest.contains("timer:(timewait,"))
+  }
+
+  /// Over IPv6, and from an IPv4 client to a socket that takes both.
+  @Test func bothEndsAreFoundWhateverTheFamily() throws {
+    let (lines, result) = try Script.story(
+      """
+      import socket
+      s = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+      port = s.getsockname()[1]
+      for host in ("::1", "127.0.0.1"):
+          c = socket.create_connection((host, port)); c.send(b"x")
+          a, _ = s.accept(); c.close(); a.close()
+      """)
+    try #require(result.status == 0, "\(result.errors)")
+    let connects = lines.filter { $0.call == "connect" && $0.errno == nil }
+    #expect(connects.count == 2)
+    for connect in connects {
+      let client = try #require(connect.sockets.first { $0.fd == connect["fd"] as? Int })
+      #expect(client.state == "ESTABLISHED")
+      #expect(connect.sockets.first { $0.state == "LISTEN" }?.number("acceptQueue") == 1)
+      let unaccepted = connect.sockets.filter { $0.fd == nil && $0.state == "ESTABLISHED" }
+      #expect(unaccepted.count == 1)
+    }
+  }
+
+  /// Another program's network namespace: sock_diag answers for ours only, and must not be believed.
+  @Test(.enabled(if: Privilege.isRoot && Witness.have("unshare", "ip"))) func anotherNetworkNamespace() throws
+  {
+    let script = """
+      import socket, subprocess
+      subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+      s = socket.socket(); s.bind(("127.0.0.1", 8080)); s.listen(7)
+      """
+    try Place.withTemporaryFolder { folder in
+      let path = try Place.file("program.py", in: folder, script)
+      let story = "\(folder)/story"
+      let result = try Program.run([
+        Place.product("follow"), "--format", "json", "-o", story, "--", try #require(Witness.path("unshare")),
+        "-n",
+        try Script.python(), path,
+      ])
+      #expect(result.status == 0, "\(result.errors)")
+      let listen = try #require(
+        try StoryLine.all(text(ofFile: story) ?? "").first { $0.call == "listen" && $0.errno == nil })
+      let listener = try #require(listen.sockets.first { $0.state == "LISTEN" })
+      #expect(listener.local == "127.0.0.1:8080" && listener.number("backlog") == 7)
+    }
+  }
+
+  /// Keys come from the terminal; the program's input is its own.
+  @Test func stepByStep() throws {
+    let script = "import socket; s = socket.socket(); s.close(); print(input())"
+    try Script.follow(script, options: ["--step"]) { command, story in
+      let shell = "exec \"$@\" < \"$0\""
+      let input = try Place.file("input", in: String(story.dropLast("/story".count)), "words\n")
+      let program = try Program(["/bin/sh", "-c", shell, input] + command, onTerminal: true)
+      var position = 0
+      var pauses = 0
+      while !program.hasEnded {
+        guard let next = try? program.waitForTerminal("q: quit", from: position, deadline: 3) else { break }
+        position = next
+        pauses += 1
+        program.press("\n")
+      }
+      let result = try program.finish()
+      #expect(result.output == "words\n", "\(result.errors)")
+      #expect(pauses >= 2)
+    }
+  }
+
   @Test func execGoesOn() throws {
     let script =
       "import os, socket, sys; socket.socket(); os.execv(sys.executable, [sys.executable, '-c', 'import socket; socket.socket(socket.AF_INET6)'])"
