@@ -3,7 +3,7 @@ import SystemCalls
 /// One thing that the kernel says of a socket.
 public enum Field: String, CaseIterable, Sendable, Hashable {
   // What it is.
-  case inode, cookie, family, type, `protocol`, state, listedAs, local, peer, owner
+  case inode, cookie, family, type, `protocol`, state, listedAs, local, peer, uid
   // What waits in it.
   case receiveQueue, readable, sendQueue, notSent, acceptQueue, backlog
   // What it waits for.
@@ -53,7 +53,7 @@ public enum Field: String, CaseIterable, Sendable, Hashable {
     case .listedAs: ("sock_diag lists it", "", .socket, .story)
     case .local: ("local address", "", .socket, .story)
     case .peer: ("peer address", "", .socket, .story)
-    case .owner: ("owner's user id", "", .socket, .measure)
+    case .uid: ("user id", "", .socket, .measure)
     case .receiveQueue: ("receive queue", "bytes", .socket, .story)
     case .readable: ("readable", "bytes", .socket, .measure)
     case .sendQueue: ("send queue", "bytes", .socket, .story)
@@ -84,7 +84,7 @@ public enum Field: String, CaseIterable, Sendable, Hashable {
     case .queuedMemory: ("memory in the send queue", "bytes", .memory, .measure)
     case .forwardMemory: ("memory in reserve", "bytes", .memory, .measure)
     case .optionMemory: ("memory of options", "bytes", .memory, .measure)
-    case .backlogMemory: ("memory of the backlog", "bytes", .memory, .measure)
+    case .backlogMemory: ("memory of waiting packets", "bytes", .memory, .measure)
     case .drops: ("packets dropped", "", .memory, .measure)
     case .rtt: ("round-trip time", "µs", .tcp, .measure)
     case .rttVariance: ("its variance", "µs", .tcp, .measure)

@@ -81,12 +81,17 @@ public final class Kernel {
     families.flatMap { (try? diag?.sockets(family: $0, ports: ports)) ?? [] }
   }
 
-  /// The TCP sockets that keep others from binding a port: those bound and idle too.
-  public func sockets(boundTo port: UInt16) -> [SocketState] {
-    let idle = [AF_INET, AF_INET6].flatMap {
-      (try? diag?.sockets(family: $0, states: [.boundInactive], ports: [port])) ?? []
+  /// The sockets that keep others from binding a port, those bound and idle too. `protocol` is "TCP" or "UDP".
+  public func sockets(boundTo port: UInt16, protocol name: String) -> [SocketState] {
+    guard let diag, let number = ["TCP": Int32(IPPROTO_TCP), "UDP": Int32(IPPROTO_UDP)][name] else {
+      return []
     }
-    return (sockets(ports: [port]) + idle).filter { $0.local?.port == port }
+    let lists: [[SocketState]] = [AF_INET, AF_INET6].flatMap { family in
+      [nil, [TCPState.boundInactive]].map { states in
+        (try? diag.sockets(family: family, protocol: number, states: states, ports: [port])) ?? []
+      }
+    }
+    return lists.joined().filter { $0.local?.port == port }
   }
 
   /// The TCP or UDP socket with this cookie. The kernel has no index of them: it lists all, and one is picked.
@@ -122,7 +127,7 @@ public final class Kernel {
     if number == Int32(IPPROTO_TCP), socket.state == TCPState.close.name {
       let idle = try? diag.sockets(family: familyNumber, states: [.boundInactive], ports: [local.port])
       guard var found = idle?.first(where: { $0.cookie == cookie }) else { return nil }
-      found.set(.listedAs, .text("as bound and inactive"), from: "sock_diag TCP_BOUND_INACTIVE")
+      found.set(.listedAs, .text("bound-inactive"), from: "sock_diag TCP_BOUND_INACTIVE")
       return found
     }
     if let exact = try? diag.socket(family: familyNumber, protocol: number, local: local, peer: socket.peer),
@@ -214,11 +219,10 @@ public final class Kernel {
     if family == AF_INET6 { set(.onlyIPv6, flag: Int32(IPPROTO_IPV6), IPV6_V6ONLY, "IPV6_V6ONLY") }
     fillFlags(&socket, process: process, descriptor: descriptor)
     if socket.isTCP { fillTCP(&socket, duplicate) }
-    if !socket.isListening { fillQueues(&socket, duplicate) }
-
     // sock_diag answers for this process's network namespace only.
     let namespace = option(SOL_SOCKET, Option.networkNamespaceCookie, as: UInt64.self)
     if namespace == ownNamespace, let listed = listed(socket) { socket.complete(from: listed) }
+    if !socket.isListening { fillQueues(&socket, duplicate) }
     return socket
   }
 
@@ -262,7 +266,7 @@ public final class Kernel {
   private func fillQueues(_ socket: inout SocketState, _ descriptor: Int32) {
     func queue(_ field: Field, _ request: UInt, _ source: String) {
       var bytes: Int32 = 0
-      if clinux_ioctl(descriptor, request, &bytes) == 0 {
+      if socket[field] == nil, clinux_ioctl(descriptor, request, &bytes) == 0 {
         socket.set(field, number: bytes, from: "ioctl \(source)")
       }
     }

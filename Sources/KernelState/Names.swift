@@ -12,6 +12,7 @@ enum Names {
     case AF_NETLINK: "AF_NETLINK"
     case AF_PACKET: "AF_PACKET"
     case AF_VSOCK: "AF_VSOCK"
+    case 44: "AF_XDP"
     default: "AF_\(number)"
     }
   }

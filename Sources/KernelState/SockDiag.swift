@@ -74,7 +74,7 @@ public final class SockDiag {
     request.sdiag_family = UInt8(AF_UNIX)
     request.udiag_states = ~0
     request.udiag_ino = inode
-    request.udiag_show = UInt32(UDIAG_SHOW_NAME | UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN)
+    request.udiag_show = UInt32(UDIAG_SHOW_NAME | UDIAG_SHOW_RQLEN)
     request.udiag_cookie = (~0, ~0)
     var found: SocketState?
     do {
@@ -212,7 +212,7 @@ public final class SockDiag {
     let cookie = UInt64(row.id.idiag_cookie.1) << 32 | UInt64(row.id.idiag_cookie.0)
     socket.set(.cookie, number: cookie, from: "sock_diag idiag_cookie")
     socket.set(.inode, number: row.idiag_inode, from: "sock_diag idiag_inode")
-    socket.set(.owner, number: row.idiag_uid, from: "sock_diag idiag_uid")
+    socket.set(.uid, number: row.idiag_uid, from: "sock_diag idiag_uid")
     socket.set(.family, .text(Names.family(family)), from: "sock_diag idiag_family")
     socket.set(.type, .text(isTCP ? "SOCK_STREAM" : "SOCK_DGRAM"), from: "sock_diag sdiag_protocol")
     socket.set(.protocol, .text(Names.protocolName(number, family: family)), from: "sock_diag sdiag_protocol")
@@ -226,7 +226,7 @@ public final class SockDiag {
     } else if state != .timeWait {
       socket.set(.receiveQueue, number: row.idiag_rqueue, from: "sock_diag idiag_rqueue")
       // What a closed socket has there is left over from its last connection.
-      if state != .close, state != .boundInactive {
+      if !isTCP || state != .close && state != .boundInactive {
         socket.set(.sendQueue, number: row.idiag_wqueue, from: "sock_diag idiag_wqueue")
       }
     }

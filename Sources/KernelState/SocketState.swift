@@ -38,6 +38,13 @@ public struct SocketState: Sendable, Hashable {
     readings.merge(other.readings) { own, _ in own }
   }
 
+  /// The same, completed from `other`.
+  public func completed(from other: SocketState) -> SocketState {
+    var state = self
+    state.complete(from: other)
+    return state
+  }
+
   // --- what is asked for most ---
 
   /// The socket's identity: the same from the accept queue through the descriptor to TIME_WAIT. See: socket(7), SO_COOKIE

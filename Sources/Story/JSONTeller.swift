@@ -22,10 +22,15 @@ public final class JSONTeller: Teller {
         [
           .init("story", .string(opening.tool)),
           .init("command", .array(opening.command.map { .string($0) })),
+          .init("pid", .number(opening.process)),
         ]
       case .said(let text): [.init("say", .string(text))]
       case .note(let text): [.init("note", .string(text))]
-      case .waiting(let process, let call): [.init("waiting", .string(call)), .init("pid", .number(process))]
+      case .waiting(let call, let text):
+        [
+          .init("waiting", .string(text)), .init("pid", .number(call.process)),
+          .init("tid", .number(call.thread)),
+        ]
       case .process(let process, let event): Self.members(of: event, process: process)
       case .step(let step): Self.members(of: step)
       case .ending(let ending): Self.members(of: ending)
@@ -39,6 +44,7 @@ public final class JSONTeller: Teller {
     let call = step.call
     return [
       .init("step", .number(step.number)),
+      .init("time", .number(step.time)),
       .init("pid", .number(call.process)),
       .init("tid", .number(call.thread)),
       .init("call", .string(call.systemCall.name)),
@@ -80,7 +86,7 @@ public final class JSONTeller: Teller {
   }
 
   private static func members(of ending: StoryItem.Ending) -> [JSON.Member] {
-    [.init("ended", .boolean(true))] + members(of: ending.status) + [
+    [.init("ended", .boolean(true)), .init("pid", .number(ending.process))] + members(of: ending.status) + [
       .init("changes", .array(ending.changes.flatMap(changes))),
       .init("sockets", .array(ending.sockets.map(socket))),
       .init("packets", .array(ending.packets.map(packet))),
@@ -112,6 +118,7 @@ public final class JSONTeller: Teller {
       return members.isEmpty ? .null : .object(members)
     }
     var members: [JSON.Member] = [
+      .init("id", .number(socket.id)),
       .init("fd", socket.descriptor.map { .number($0) } ?? .null),
       .init(
         "descriptors",
@@ -139,7 +146,7 @@ public final class JSONTeller: Teller {
     }
     members += [
       .init("timer", timer ?? .null), .init("shutdown", value(state[.shutdown])),
-      .init("owner", value(state[.owner])),
+      .init("uid", value(state[.uid])),
       .init(
         "heldBy",
         socket.owner.map { .object([.init("pid", .number($0.process)), .init("name", .string($0.name))]) }
@@ -150,23 +157,40 @@ public final class JSONTeller: Teller {
   }
 
   private static func changes(_ change: SocketChange) -> [JSON] {
-    let cookie = JSON.Member("cookie", value(change.socket.state[.cookie]))
-    func entry(_ field: String, _ from: JSON, _ to: JSON) -> JSON {
-      .object([cookie, .init("field", .string(field)), .init("from", from), .init("to", to)])
+    let socket = change.socket
+    func entry(_ field: String, _ from: JSON, _ to: JSON, holder: SocketSnapshot.Holder? = nil) -> JSON {
+      let members: [JSON.Member] = [
+        .init("id", .number(socket.id)), .init("cookie", value(socket.state[.cookie])),
+        .init("field", .string(field)),
+        .init("from", from), .init("to", to),
+      ]
+      let place = holder.map {
+        JSON.Member(
+          "descriptor", .object([.init("pid", .number($0.process)), .init("fd", .number($0.descriptor))]))
+      }
+      return .object(members + (place.map { [$0] } ?? []))
     }
     func numbers(_ holders: [SocketSnapshot.Holder]) -> JSON {
-      holders.isEmpty
-        ? .null
-        : holders.count == 1 ? .number(holders[0].descriptor) : .array(holders.map { .number($0.descriptor) })
+      switch holders.count {
+      case 0: .null
+      case 1: .number(holders[0].descriptor)
+      default: .array(holders.map { .number($0.descriptor) })
+      }
+    }
+    /// A socket that came, or went: what it came or went with.
+    func whole(isNew: Bool) -> [JSON] {
+      let members: [(String, JSON, JSON)] = [
+        ("exists", .boolean(true), .boolean(false)), ("state", value(socket.state[.state]), .null),
+        ("fd", numbers(socket.holders), .null),
+      ]
+      return members.filter { $0.1 != .null }.map { entry($0.0, isNew ? $0.2 : $0.1, isNew ? $0.1 : $0.2) }
     }
     switch change.kind {
-    case .appeared:
-      let holders = change.socket.holders
-      return [entry("state", .null, value(change.socket.state[.state]))]
-        + (holders.isEmpty ? [] : [entry("fd", .null, numbers(holders))])
-    case .vanished: return [entry("state", value(change.socket.state[.state]), .null)]
+    case .appeared: return whole(isNew: true)
+    case .vanished: return whole(isNew: false)
     case .holders(let from, let to): return [entry("fd", numbers(from), numbers(to))]
-    case .closeOnExec(_, let flag): return [entry("closeOnExec", .boolean(!flag), .boolean(flag))]
+    case .closeOnExec(let holder, let flag):
+      return [entry("closeOnExec", .boolean(!flag), .boolean(flag), holder: holder)]
     case .field(let field):
       return [entry(field.field.rawValue, value(field.from?.value), value(field.to?.value))]
     }

@@ -41,6 +41,10 @@ public final class Narrator {
     let full: CallText
     let short: CallText
     let descriptors: [Int32]
+    /// When it was let go on: CLOCK_MONOTONIC, and the time of day, in nanoseconds.
+    let began: UInt64
+    let time: UInt64
+    var isToldAsWaiting = false
     /// What it did, seen while another thread's call was told.
     var changes: [SocketChange] = []
   }
@@ -52,10 +56,12 @@ public final class Narrator {
   private var isPauseDue = false
   private var notedRefusal = false
   private var lostPackets: UInt64 = 0
-  private var toldWaiting: Set<pid_t> = []
   private var hasBegun = false
   private var interruptions = 0
+  private var mainEnd: Tracer.Status?
 
+  /// Readings, 5 ms apart, after which a state is told that may yet change.
+  private static let settlingReadings = 12
   /// A call that has not returned for so long is told as waiting, in milliseconds.
   private static let waitingAfter = 300
 
@@ -93,7 +99,7 @@ public final class Narrator {
     } catch {
       throw TracingRefusal.explain(error)
     }
-    if case .lesson = subject { begin(StoryItem.Opening(tool: name)) }
+    if case .lesson = subject { begin(StoryItem.Opening(tool: name, process: tracer.process)) }
     let status = try follow()
     _ = teller.flush()
     return status
@@ -121,19 +127,18 @@ public final class Narrator {
         guard hasBegun else { continue }
         leave(call)
       case .said(_, let bytes): say(bytes)
-      case .quiet(let running): tellWaiting(running)
+      case .quiet: tellWaiting()
       case .ending(let process):
         guard hasBegun, process == tracer.process else { continue }
         if let end = pauseIfDue() { return end }
       case .ended(let process, let end):
         world.kernel.forget(process: process)
-        guard hasBegun else {
-          if process == tracer.process { status = end.shellStatus }
-          continue
-        }
-        if process == tracer.process {
-          status = end.shellStatus
-          tellEnding(end)
+        if process == tracer.process { status = end.shellStatus }
+        guard hasBegun else { continue }
+        if process == tracer.process { mainEnd = end }
+        // The story is over when the last process is.
+        if tracer.processes.isEmpty {
+          tellEnding(mainEnd ?? end)
         } else {
           tell(.process(process, .ended(end)))
         }
@@ -145,6 +150,7 @@ public final class Narrator {
       case .interrupted(let signal, let fromTerminal):
         if let end = interrupted(signal, fromTerminal: fromTerminal) { return end }
       }
+      if !running.isEmpty { tellWaiting() }
       if case .lesson = subject, isOutputClosed {
         tracer.killAll()
         return ExitStatus.outputClosed
@@ -172,7 +178,7 @@ public final class Narrator {
   private func executed(_ process: pid_t) {
     let program = destination(ofLink: "/proc/\(process)/exe") ?? "?"
     if process == tracer.process, !hasBegun, case .program(let command) = subject {
-      begin(StoryItem.Opening(tool: "follow", command: command))
+      begin(StoryItem.Opening(tool: "follow", command: command, process: process))
     } else {
       tell(.process(process, .executed(program: program)))
     }
@@ -192,7 +198,8 @@ public final class Narrator {
     let memory = ProcessMemory(process: call.process)
     running[call.thread] = Running(
       call: call, full: CallText(call, memory: memory), short: CallText(call, memory: memory, style: .short),
-      descriptors: descriptors(of: call.process))
+      descriptors: descriptors(of: call.process), began: Self.now(CLOCK_MONOTONIC),
+      time: Self.now(CLOCK_REALTIME))
   }
 
   /// Gives changes to the calls, of other threads, that have made them and not returned yet; the rest happened meanwhile.
@@ -205,7 +212,6 @@ public final class Narrator {
 
   private func leave(_ call: Call) {
     guard let text = running.removeValue(forKey: call.thread), let result = call.result else { return }
-    toldWaiting.remove(call.thread)
     let before = world.sockets
     let observed = settle(after: call)
     let attribution = Attribution(call: call, sockets: world.sockets + before)
@@ -218,7 +224,8 @@ public final class Narrator {
     let memory = ProcessMemory(process: call.process)
     stepCount += 1
     let step = Step(
-      number: stepCount, call: call, text: text.full.finished(result: result, memory: memory),
+      number: stepCount, time: text.time, call: call,
+      text: text.full.finished(result: result, memory: memory),
       shortText: text.short.finished(result: result, memory: memory), before: before, after: world.sockets,
       meanwhile: meanwhile, changes: changes, packets: packets,
       descriptors: DescriptorList(before: text.descriptors, after: descriptors(of: call.process)),
@@ -244,12 +251,21 @@ public final class Narrator {
     tell(.said(text))
   }
 
-  private func tellWaiting(_ calls: [Call]) {
-    for call in calls where !toldWaiting.contains(call.thread) {
-      guard let text = running[call.thread] else { continue }
-      toldWaiting.insert(call.thread)
-      tell(.waiting(process: call.process, call: text.full.pending))
+  /// Tells the calls that have not returned for a while, each once.
+  private func tellWaiting() {
+    let now = Self.now(CLOCK_MONOTONIC)
+    for (thread, call) in running.sorted(by: { $0.value.began < $1.value.began })
+    where !call.isToldAsWaiting && now &- call.began > UInt64(Self.waitingAfter) * 1_000_000 {
+      running[thread]?.isToldAsWaiting = true
+      tell(.waiting(call.call, text: call.full.pending))
     }
+  }
+
+  /// Nanoseconds of a clock.
+  private static func now(_ clock: clockid_t) -> UInt64 {
+    var time = timespec()
+    clock_gettime(clock, &time)
+    return UInt64(clamping: time.tv_sec) &* 1_000_000_000 &+ UInt64(clamping: time.tv_nsec)
   }
 
   private func tellEnding(_ status: Tracer.Status?) {
@@ -259,7 +275,8 @@ public final class Narrator {
     tell(
       .ending(
         StoryItem.Ending(
-          status: status, changes: meanwhile + changes, packets: packets, sockets: world.sockets)))
+          process: tracer.process, status: status, changes: meanwhile + changes, packets: packets,
+          sockets: world.sockets)))
     meanwhile = []
     packets = []
   }
@@ -304,10 +321,18 @@ public final class Narrator {
 
   /// Who has the port that a bind was refused for.
   private func portHolder(_ call: Call) -> String? {
-    guard call.systemCall == .bind, call.error?.rawValue == EADDRINUSE, let port = address(call)?.port,
-      port != 0,
-      let holder = world.kernel.sockets(boundTo: port).first
+    guard call.systemCall == .bind, call.error?.rawValue == EADDRINUSE, let wanted = address(call)?.canonical,
+      wanted.port != 0,
+      let asking = world.sockets.first(where: { socket in
+        socket.holders.contains { $0.process == call.process && $0.descriptor == call.descriptor }
+      })
     else { return nil }
+    let sockets = world.kernel.sockets(boundTo: wanted.port, protocol: asking.state.text(.protocol) ?? "")
+    let holder = sockets.first { socket in
+      guard let local = socket.local?.canonical, socket.cookie != asking.state.cookie else { return false }
+      return local == wanted || local.isWildcard || wanted.isWildcard
+    }
+    guard let holder else { return nil }
     let state = holder.state.map { ", in \($0)" } ?? ""
     if let own = world.sockets.first(where: { $0.state.cookie == holder.cookie }) {
       return "\(own.label) of this program has the port\(state)"
@@ -315,7 +340,7 @@ public final class Narrator {
     if let owner = holder.inode.flatMap({ $0 == 0 ? nil : SocketOwner.find(inode: $0) }) {
       return "\(owner.name), pid \(owner.process), has the port\(state)"
     }
-    let user = holder.number(.owner).map { " of user \($0)" } ?? ""
+    let user = holder.number(.uid).map { " of user \($0)" } ?? ""
     return "a socket\(user) has the port\(state)"
   }
 
@@ -329,23 +354,21 @@ public final class Narrator {
   ///
   /// Only after a call that may have sent something: everything else is done when it returns.
   private func settle(after call: Call?) -> [SocketChange] {
+    let before = world.sockets
     let focus = call.map(self.focus)
-    var changes = world.observe(openDescriptors(), focus: focus)
-    guard call.map(Self.maySend) ?? true, world.sockets.contains(where: { $0.state.isTCP }) else {
-      return changes
-    }
-    let deadline = 12
-    for _ in 0..<deadline {
-      var time = timespec(tv_sec: 0, tv_nsec: 5_000_000)
-      nanosleep(&time, nil)
-      let more = world.observe(openDescriptors(), focus: focus)
-      changes = Self.merge(changes, more)
-      let isStable = !more.contains { change in
-        if case .field(let field) = change.kind { field.field.weight == .story } else { true }
+    world.observe(openDescriptors(), focus: focus)
+    if call.map(Self.maySend) ?? true, world.sockets.contains(where: { $0.state.isTCP }) {
+      for _ in 0..<Self.settlingReadings {
+        var time = timespec(tv_sec: 0, tv_nsec: 5_000_000)
+        nanosleep(&time, nil)
+        let more = world.observe(openDescriptors(), focus: focus)
+        let isStable = !more.contains { change in
+          if case .field(let field) = change.kind { field.field.weight == .story } else { true }
+        }
+        if isStable && !world.isPassing { break }
       }
-      if isStable && !world.isPassing { break }
     }
-    return changes
+    return World.changes(from: before, to: world.sockets)
   }
 
   private static func maySend(_ call: Call) -> Bool {

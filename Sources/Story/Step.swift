@@ -14,6 +14,8 @@ public struct SocketSnapshot: Sendable, Hashable {
   public var closeOnExec: [Holder: Bool] = [:]
   /// The last descriptor that one of them had, where none has one any more.
   public var formerDescriptor: Int32?
+  /// Whether it is, or was, in another program's hands.
+  public var isPeer = false
   /// Another program that holds it, where that is so and can be seen.
   public var owner: SocketOwner?
 
@@ -25,13 +27,20 @@ public struct SocketSnapshot: Sendable, Hashable {
   /// Its first descriptor, or nil.
   public var descriptor: Int32? { holders.first?.descriptor }
 
+  /// The label once it is gone, and its descriptors with it.
+  public var formerLabel: String {
+    var last = self
+    last.holders = []
+    return last.label
+  }
+
   /// "fd 3", "fd 3, 4", "was fd 3", "no fd", "peer": how a person tells it from the others.
   public var label: String {
     var numbers: [Int32] = []
     for holder in holders where !numbers.contains(holder.descriptor) { numbers.append(holder.descriptor) }
     if !numbers.isEmpty { return "fd " + numbers.map(String.init).joined(separator: ", ") }
     if let formerDescriptor { return "was fd \(formerDescriptor)" }
-    return owner != nil || (state.inode ?? 0) != 0 ? "peer" : "no fd"
+    return isPeer ? "peer" : "no fd"
   }
 }
 
@@ -62,6 +71,8 @@ public struct DescriptorList: Sendable, Hashable {
 public struct Step: Sendable {
   /// From 1 on.
   public let number: Int
+  /// When the call was let go on, in nanoseconds since 1970.
+  public let time: UInt64
   public let call: Call
   /// As strace prints it.
   public let text: CallText.Finished
@@ -98,7 +109,7 @@ public enum StoryItem: Sendable {
   case said(String)
   case step(Step)
   /// A call has not returned for a while.
-  case waiting(process: pid_t, call: String)
+  case waiting(Call, text: String)
   /// A word of the toolkit's: what it cannot show, and why.
   case note(String)
   case process(pid_t, ProcessEvent)
@@ -116,14 +127,17 @@ public enum StoryItem: Sendable {
     public let tool: String
     /// What is followed, where it is not the tool itself.
     public let command: [String]
+    public let process: pid_t
 
-    public init(tool: String, command: [String] = []) {
+    public init(tool: String, command: [String] = [], process: pid_t) {
       self.tool = tool
       self.command = command
+      self.process = process
     }
   }
 
   public struct Ending: Sendable {
+    public let process: pid_t
     /// How the program ended, or nil where it was ended by us.
     public let status: Tracer.Status?
     /// What its end did to the sockets it had.

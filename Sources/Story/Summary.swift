@@ -70,8 +70,8 @@ public final class Summary {
     row.calls += 1
     if call.error != nil {
       row.errors += 1
-    } else if call.systemCall.movesBytes, let result = call.result, result > 0 {
-      row.bytes += UInt64(result)
+    } else {
+      row.bytes &+= call.bytesMoved(memory: ProcessMemory(process: call.process))
     }
     row.nanoseconds &+= call.returned &- call.entered
     rows[call.systemCall] = row

@@ -60,14 +60,15 @@ public final class TerminalTeller: Teller {
         tell(step)
       }
       lastStep = step
-    case .waiting(let process, let call):
+    case .waiting(let waiting, let call):
       // Whoever polls every second says nothing new each time.
       if repetitions > 0 || call == lastWaiting { return }
       lastWaiting = call
       gap()
       line(
         "   ┆ "
-          + Style.quiet("\(prefix(process))\(call) waits …".truncated(to: width - 5), color: options.color))
+          + Style.quiet(
+            "\(prefix(waiting.process))\(call) waits …".truncated(to: width - 5), color: options.color))
     case .note(let text):
       gap()
       for (index, part) in text.wrapped(to: width - 9).enumerated() {
@@ -275,13 +276,16 @@ public final class TerminalTeller: Teller {
     var heads: [String] = []
     var showsAddresses = false
     var isNew = false
+    var isGone = false
     for change in changes {
       switch change.kind {
       case .appeared:
         isNew = true
         heads.append("new: " + (socket.state.state ?? socket.state.text(.type) ?? "socket"))
         showsAddresses = true
-      case .vanished: heads.append("\(socket.state.state ?? "socket") → gone")
+      case .vanished:
+        isGone = true
+        heads.append("\(socket.state.state ?? "socket") → gone")
       case .holders(let from, let to):
         if from.isEmpty { showsAddresses = true }
         heads += Self.holders(from, to, state: socket.state.state)
@@ -297,7 +301,7 @@ public final class TerminalTeller: Teller {
         }
       }
     }
-    let label = socket.label
+    let label = isGone ? socket.formerLabel : socket.label
     var lines: [String] = []
     let addresses = showsAddresses ? Self.addresses(socket, isNew: isNew) : ""
     if !heads.isEmpty || showsAddresses {
@@ -352,7 +356,7 @@ public final class TerminalTeller: Teller {
             "\(Self.text(change.from, .acceptQueue)) → \(Self.text(change.to, .acceptQueue)) of \(backlog)"
           ))
       } else if change.field == .listedAs {
-        texts.append((change.field.label, Self.text(change.to, .listedAs)))
+        texts.append((change.field.label, "as \(Self.text(change.to, .listedAs))"))
       } else if change.field == .timer {
         let remaining = socket.state.number(.timerRemaining).map { ", \(Self.seconds($0)) left" } ?? ""
         let to = change.to.map { "\($0.value)\(remaining)" } ?? "none"

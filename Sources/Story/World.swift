@@ -12,13 +12,73 @@ final class World {
   /// The addresses that the program's calls named: a refused connection leaves no socket behind, but packets.
   private var addressesNamed: Set<SocketAddress> = []
 
-  /// More sockets than this are not all read at every step: only those that the call is about.
+  /// More sockets than this are not all read at every step: only those that the call is about, and their other ends.
   private static let manySockets = 64
+  /// Of sockets without a descriptor so many are kept in sight; the oldest are let go of.
+  private static let manyFormer = 256
 
   /// The descriptors of one process that are sockets.
   struct Descriptors {
     let process: pid_t
     let sockets: [Int32]
+  }
+
+  /// What one observation has gathered so far.
+  private struct Sight {
+    let before: [SocketSnapshot]
+    let followed: Set<pid_t>
+    var found: [SocketSnapshot] = []
+    /// Those that were read in this observation, and not carried over from the one before.
+    var fresh: Set<Int> = []
+    private var places: [Int: Int] = [:]
+    private var cookies: [UInt64: Int] = [:]
+    private var knownCookies: [UInt64: SocketSnapshot] = [:]
+    private var ends: [[SocketAddress]: Int] = [:]
+
+    init(before: [SocketSnapshot], followed: Set<pid_t>) {
+      self.before = before
+      self.followed = followed
+      for socket in before { if let cookie = socket.state.cookie { knownCookies[cookie] = socket } }
+    }
+
+    func contains(id: Int) -> Bool { places[id] != nil }
+
+    func contains(local: SocketAddress, peer: SocketAddress) -> Bool { ends[[local, peer]] != nil }
+
+    /// The socket that a state belongs to, found already or known from before.
+    func identify(_ state: SocketState) -> SocketSnapshot? { identifyFound(state) ?? identifyKnown(state) }
+
+    func identifyFound(_ state: SocketState) -> SocketSnapshot? {
+      if let cookie = state.cookie, let place = cookies[cookie] { return found[place] }
+      return identify(state, byInodeAmong: found)
+    }
+
+    func identifyKnown(_ state: SocketState) -> SocketSnapshot? {
+      if let cookie = state.cookie, let known = knownCookies[cookie] { return known }
+      return identify(state, byInodeAmong: before)
+    }
+
+    /// For where one of the two was read when cookies could not be had.
+    private func identify(_ state: SocketState, byInodeAmong sockets: [SocketSnapshot]) -> SocketSnapshot? {
+      guard let inode = state.inode, inode != 0 else { return nil }
+      return sockets.first { $0.state.inode == inode && ($0.state.cookie == nil || state.cookie == nil) }
+    }
+
+    mutating func add(_ snapshot: SocketSnapshot) {
+      if let place = places[snapshot.id] {
+        for holder in snapshot.holders where !found[place].holders.contains(holder) {
+          found[place].holders.append(holder)
+        }
+        found[place].closeOnExec.merge(snapshot.closeOnExec) { _, new in new }
+        return
+      }
+      places[snapshot.id] = found.count
+      if let cookie = snapshot.state.cookie { cookies[cookie] = found.count }
+      if let local = snapshot.state.local?.canonical, let peer = snapshot.state.peer?.canonical {
+        ends[[local, peer]] = found.count
+      }
+      found.append(snapshot)
+    }
   }
 
   // --- reading ---
@@ -29,31 +89,31 @@ final class World {
   ///   - processes: the descriptors to look behind.
   ///   - focus: what the call at hand is about; where there are many sockets, only that is read.
   /// - Returns: what is different from the last time.
+  @discardableResult
   func observe(_ processes: [Descriptors], focus: Descriptors? = nil) -> [SocketChange] {
     let before = sockets
-    let isNarrow = focus != nil && before.count > Self.manySockets
-    var found: [SocketSnapshot] = []
+    var sight = Sight(before: before, followed: Set(processes.map(\.process)))
+    let focus = before.count > Self.manySockets ? focus : nil
+    var carried: [SocketSnapshot.Holder: SocketSnapshot] = [:]
+    if focus != nil { for socket in before { for holder in socket.holders { carried[holder] = socket } } }
     for process in processes {
       for descriptor in process.sockets {
         let holder = SocketSnapshot.Holder(process: process.process, descriptor: descriptor)
-        if isNarrow, let focus, focus.process == process.process, !focus.sockets.contains(descriptor),
-          let known = before.first(where: { $0.holders.contains(holder) })
-        {
-          add(known, to: &found)
-        } else if let state = kernel.socket(descriptor: descriptor, of: process.process) {
-          let known = identify(state, among: found) ?? identify(state, among: before)
-          var snapshot = SocketSnapshot(id: known?.id ?? takeID(), state: state, holders: [holder])
-          snapshot.formerDescriptor = descriptor
-          if case .flag(let flag)? = state[.closeOnExec] { snapshot.closeOnExec[holder] = flag }
-          add(snapshot, to: &found)
+        let isMeant = focus.map { $0.process == process.process && $0.sockets.contains(descriptor) } ?? true
+        if !isMeant, var known = carried[holder] {
+          known.holders = [holder]
+          known.closeOnExec = known.closeOnExec.filter { $0.key == holder }
+          sight.add(known)
+        } else {
+          read(holder, &sight)
         }
       }
     }
-    addUnaccepted(to: &found, before: before)
-    addFormer(to: &found, before: before)
-    addPeers(to: &found, before: before)
-    sockets = found.sorted { $0.id < $1.id }
-    return Self.changes(from: before, to: sockets)
+    addUnaccepted(&sight, isNarrow: focus != nil)
+    let forgotten = addFormer(&sight)
+    addPeers(&sight, isNarrow: focus != nil)
+    sockets = sight.found.sorted { $0.id < $1.id }
+    return Self.changes(from: before.filter { !forgotten.contains($0.id) }, to: sockets)
   }
 
   /// Whether a socket is in a state that it only passes through.
@@ -64,9 +124,9 @@ final class World {
 
   /// Whether a packet belongs to one of these sockets, as they are or were a moment ago.
   func owns(_ packet: Packet, formerly: [SocketSnapshot]) -> Bool {
+    let ends = [(packet.from.canonical, packet.to.canonical), (packet.to.canonical, packet.from.canonical)]
     for socket in sockets + formerly {
       guard socket.state.isTCP, let local = socket.state.local?.canonical else { continue }
-      let ends = [(packet.from.canonical, packet.to.canonical), (packet.to.canonical, packet.from.canonical)]
       for (near, far) in ends where near.port == local.port && (near == local || local.isWildcard) {
         // A listening socket, or a bound one, has to do with all that reaches its port.
         guard let peer = socket.state.peer?.canonical else { return true }
@@ -85,44 +145,46 @@ final class World {
     return nextID
   }
 
-  private func identify(_ state: SocketState, among sockets: [SocketSnapshot]) -> SocketSnapshot? {
-    if let cookie = state.cookie, let known = sockets.first(where: { $0.state.cookie == cookie }) {
-      return known
+  private func read(_ holder: SocketSnapshot.Holder, _ sight: inout Sight) {
+    guard var state = kernel.socket(descriptor: holder.descriptor, of: holder.process) else { return }
+    let known = sight.identify(state)
+    // When the connection behind a descriptor ends in TIME_WAIT, the descriptor is left with a closed socket. The kernel
+    // keeps the connection apart from it, under the same cookie; `ss` lists that one.
+    if state.isTCP, state.state == TCPState.close.name, let local = known?.state.local,
+      let peer = known?.state.peer,
+      let waiting = kernel.socket(local: local, peer: peer), waiting.cookie == state.cookie
+    {
+      state = waiting.completed(from: state)
     }
-    guard let inode = state.inode, inode != 0 else { return nil }
-    // One of the two was read where cookies cannot be had.
-    return sockets.first { $0.state.inode == inode && ($0.state.cookie == nil || state.cookie == nil) }
-  }
-
-  private func add(_ snapshot: SocketSnapshot, to found: inout [SocketSnapshot]) {
-    guard let index = found.firstIndex(where: { $0.id == snapshot.id }) else {
-      found.append(snapshot)
-      return
-    }
-    for holder in snapshot.holders where !found[index].holders.contains(holder) {
-      found[index].holders.append(holder)
-    }
-    found[index].closeOnExec.merge(snapshot.closeOnExec) { _, new in new }
+    var snapshot = SocketSnapshot(id: known?.id ?? takeID(), state: state, holders: [holder])
+    snapshot.formerDescriptor = holder.descriptor
+    if case .flag(let flag)? = state[.closeOnExec] { snapshot.closeOnExec[holder] = flag }
+    sight.add(snapshot)
+    sight.fresh.insert(snapshot.id)
   }
 
   /// Takes in a socket that no followed process has a descriptor for.
-  private func add(
-    withoutDescriptor state: SocketState, to found: inout [SocketSnapshot], before: [SocketSnapshot]
-  ) {
-    if identify(state, among: found) != nil { return }
-    let known = identify(state, among: before)
+  private func add(withoutDescriptor state: SocketState, _ sight: inout Sight) {
+    if sight.identifyFound(state) != nil { return }
+    let known = sight.identifyKnown(state)
     var snapshot = SocketSnapshot(id: known?.id ?? takeID(), state: state, holders: [])
     snapshot.formerDescriptor = known?.formerDescriptor
-    snapshot.owner = known?.owner
-    if snapshot.owner == nil, snapshot.formerDescriptor == nil, let inode = state.inode, inode != 0 {
-      snapshot.owner = SocketOwner.find(inode: inode)
+    snapshot.isPeer = known?.isPeer ?? false
+    if let inode = state.inode, inode != 0, snapshot.formerDescriptor == nil {
+      snapshot.owner = known?.owner ?? SocketOwner.find(inode: inode)
+      // Accepted a moment ago, by a followed process: the next reading finds its descriptor.
+      if let owner = snapshot.owner, sight.followed.contains(owner.process) { snapshot.owner = nil }
+      snapshot.isPeer = true
     }
-    found.append(snapshot)
+    sight.add(snapshot)
+    sight.fresh.insert(snapshot.id)
   }
 
   /// Connections that the kernel has made, or is making, for a listening socket, and that nobody has accepted.
-  private func addUnaccepted(to found: inout [SocketSnapshot], before: [SocketSnapshot]) {
-    let listeners = found.filter { $0.state.isListening && $0.state.isTCP }
+  private func addUnaccepted(_ sight: inout Sight, isNarrow: Bool) {
+    let listeners = sight.found.filter {
+      $0.state.isListening && $0.state.isTCP && (!isNarrow || sight.fresh.contains($0.id))
+    }
     let ports = Set(listeners.compactMap { $0.state.local?.port })
     guard !ports.isEmpty else { return }
     let families = listeners.contains { $0.state.family == "AF_INET6" } ? [AF_INET, AF_INET6] : [AF_INET]
@@ -130,40 +192,37 @@ final class World {
       guard let local = state.local, ports.contains(local.port), state.inode == 0 else { continue }
       // Closed sockets without an owner have no inode either, but other states.
       let unaccepted: [TCPState] = [.synReceived, .established, .closeWait]
-      if unaccepted.contains(where: { $0.name == state.state }) {
-        add(withoutDescriptor: state, to: &found, before: before)
-      }
+      if unaccepted.contains(where: { $0.name == state.state }) { add(withoutDescriptor: state, &sight) }
     }
   }
 
-  /// Sockets known before that have no descriptor any more: the kernel may still keep them.
-  private func addFormer(to found: inout [SocketSnapshot], before: [SocketSnapshot]) {
-    for known in before where !found.contains(where: { $0.id == known.id }) {
+  /// Sockets known before that have no descriptor any more: the kernel may still keep them. Returns those that are no longer
+  /// looked after.
+  private func addFormer(_ sight: inout Sight) -> Set<Int> {
+    let former = sight.before.filter { !sight.contains(id: $0.id) }
+    for known in former.suffix(Self.manyFormer) {
       guard known.state.isTCP, let local = known.state.local, let peer = known.state.peer,
         let state = kernel.socket(local: local, peer: peer), state.cookie == known.state.cookie
       else { continue }
-      add(withoutDescriptor: state, to: &found, before: before)
+      add(withoutDescriptor: state, &sight)
+    }
+    return Set(former.dropLast(Self.manyFormer).map(\.id))
+  }
+
+  private func addPeers(_ sight: inout Sight, isNarrow: Bool) {
+    for socket in sight.found where socket.state.isTCP && (!isNarrow || sight.fresh.contains(socket.id)) {
+      guard let local = socket.state.local?.canonical, let peer = socket.state.peer?.canonical,
+        !sight.contains(local: peer, peer: local), let state = kernel.socket(local: peer, peer: local)
+      else { continue }
+      // An old connection's TIME_WAIT between the same addresses is not this one's other end.
+      if state.state == TCPState.timeWait.name, sight.identifyKnown(state) == nil { continue }
+      add(withoutDescriptor: state, &sight)
     }
   }
 
-  private func addPeers(to found: inout [SocketSnapshot], before: [SocketSnapshot]) {
-    for socket in found where socket.state.isTCP {
-      guard let local = socket.state.local?.canonical, let peer = socket.state.peer?.canonical else {
-        continue
-      }
-      let isKnown = found.contains {
-        $0.state.local?.canonical == peer && $0.state.peer?.canonical == local
-      }
-      if !isKnown, let state = kernel.socket(local: peer, peer: local) {
-        // An old connection's TIME_WAIT between the same addresses is not this one's other end.
-        if state.state == TCPState.timeWait.name, identify(state, among: before) == nil { continue }
-        add(withoutDescriptor: state, to: &found, before: before)
-      }
-    }
-  }
-
-  private static func changes(from before: [SocketSnapshot], to after: [SocketSnapshot]) -> [SocketChange] {
-    let old = Dictionary(uniqueKeysWithValues: before.map { ($0.id, $0) })
+  /// What is different between two observations.
+  static func changes(from before: [SocketSnapshot], to after: [SocketSnapshot]) -> [SocketChange] {
+    let old = Dictionary(before.map { ($0.id, $0) }) { first, _ in first }
     let new = Set(after.map(\.id))
     var changes: [SocketChange] = []
     for socket in after {
@@ -183,17 +242,13 @@ final class World {
       changes += known.state.changes(to: socket.state).compactMap { change in
         if change.field == .closeOnExec { return nil }
         // What could not be asked of a socket without a descriptor has not changed.
-        if change.to == nil, change.field != .peer, change.field != .local, change.field != .timer {
-          return nil
-        }
+        if change.to == nil, ![.peer, .local, .timer].contains(change.field) { return nil }
         if change.from == nil, change.field.weight != .story { return nil }
         return SocketChange(socket: socket, kind: .field(change))
       }
     }
     for socket in before where !new.contains(socket.id) {
-      var last = socket
-      last.holders = []
-      changes.append(SocketChange(socket: last, kind: .vanished))
+      changes.append(SocketChange(socket: socket, kind: .vanished))
     }
     return changes
   }

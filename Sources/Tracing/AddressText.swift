@@ -7,6 +7,17 @@ enum AddressText {
     guard bytes.count >= 2 else { return DataText.quoted(bytes, isCut: false) }
     let family = Int32(bytes[0]) | Int32(bytes[1]) << 8
     guard let address = SocketAddress(bytes: bytes) else {
+      if family == AF_NETLINK, bytes.count >= 12 {
+        let numbers = bytes.withUnsafeBytes {
+          (
+            port: $0.loadUnaligned(fromByteOffset: 4, as: UInt32.self),
+            groups: $0.loadUnaligned(fromByteOffset: 8, as: UInt32.self)
+          )
+        }
+        let groups = String(numbers.groups, radix: 16)
+        let padding = String(repeating: "0", count: 8 - groups.count)
+        return "{sa_family=AF_NETLINK, nl_pid=\(numbers.port), nl_groups=\(padding)\(groups)}"
+      }
       let name = Symbols.name(family, Symbols.families, unknown: "AF_???")
       return bytes.count == 2
         ? "{sa_family=\(name)}"

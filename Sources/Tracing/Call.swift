@@ -33,7 +33,7 @@ public struct Call: Sendable, Hashable {
   public let process: pid_t
   public let thread: pid_t
   /// When it was entered and when it returned, in nanoseconds of CLOCK_MONOTONIC.
-  public let entered: UInt64
+  public internal(set) var entered: UInt64
   public internal(set) var returned: UInt64 = 0
   /// What it returned; a negative errno where it failed. Nil until it has.
   public internal(set) var result: Int64?
@@ -60,6 +60,18 @@ public struct Call: Sendable, Hashable {
   /// The descriptor that the call is about, where there is one.
   public var descriptor: Int32? { systemCall.descriptorArgument.map { arguments.int($0) } }
 
+  /// How many bytes it moved in or out. Read while the program still stands at the call's exit.
+  public func bytesMoved(memory: any ProgramMemory) -> UInt64 {
+    guard let result, result > 0 else { return 0 }
+    if systemCall.movesBytes { return UInt64(result) }
+    guard [.sendmmsg, .recvmmsg].contains(systemCall) else { return 0 }
+    // These return a number of messages; each struct mmsghdr holds its own length.
+    return (0..<UInt64(min(result, 1024))).reduce(0) { total, index in
+      let entry = arguments[1] &+ index &* MessageEntry.size
+      return total &+ UInt64(memory.value(UInt32.self, at: entry &+ MessageEntry.lengthOffset) ?? 0)
+    }
+  }
+
   /// The descriptor that it made, where it made one.
   public var newDescriptor: Int32? {
     guard let result, result >= 0 else { return nil }
@@ -69,4 +81,10 @@ public struct Call: Sendable, Hashable {
     }
     return nil
   }
+}
+
+/// `struct mmsghdr` as a 64-bit kernel lays it out. See: sendmmsg(2)
+enum MessageEntry {
+  static let size: UInt64 = 64
+  static let lengthOffset: UInt64 = 56
 }

@@ -365,8 +365,8 @@ private struct ArgumentReader {
       header.name == 0 || used == 0 && nameLength != nil
       ? Self.pointer(header.name) : address(header.name, length: UInt64(used), memory: memory)
     text += ", msg_namelen="
-    if let nameLength, nameLength != header.nameLength { text += "\(nameLength) => " }
-    text += "\(header.nameLength), msg_iov="
+    if let nameLength, nameLength != header.nameLength { text += "\(Int32(bitPattern: nameLength)) => " }
+    text += "\(Int32(bitPattern: header.nameLength)), msg_iov="
     text += vectors(header.vectors, count: header.vectorCount, memory: memory, limit: dataLength)
     text += ", msg_iovlen=\(header.vectorCount)"
     if header.control != 0, header.controlLength > 0 {
@@ -422,16 +422,14 @@ private struct ArgumentReader {
     flags(2, Symbols.messageFlags)
   }
 
-  private static let messageEntrySize: UInt64 = 64  // struct mmsghdr
-
   /// The messages of sendmmsg or recvmmsg. `done` of them were sent or received.
   private func messages(
     _ pointer: UInt64, count: Int, done: Int, memory: any ProgramMemory, isReceived: Bool,
     nameLengths: [UInt32] = []
   ) -> String {
     let texts = (0..<min(count, Self.arrayLimit)).map { index in
-      let entry = pointer &+ UInt64(index) &* Self.messageEntrySize
-      let length = memory.value(UInt32.self, at: entry &+ 56)
+      let entry = pointer &+ UInt64(index) &* MessageEntry.size
+      let length = memory.value(UInt32.self, at: entry &+ MessageEntry.lengthOffset)
       let nameLength = index < nameLengths.count ? nameLengths[index] : nil
       let header = message(
         entry, memory: memory, dataLength: isReceived ? length.map(UInt64.init) : nil, nameLength: nameLength)
@@ -458,7 +456,7 @@ private struct ArgumentReader {
     let pointer = arguments[1]
     let count = Int(UInt32(truncatingIfNeeded: arguments[2]))
     let nameLengths = (0..<min(count, Self.arrayLimit)).map {
-      memory.value(Message.self, at: pointer &+ UInt64($0) &* Self.messageEntrySize)?.nameLength ?? 0
+      memory.value(Message.self, at: pointer &+ UInt64($0) &* MessageEntry.size)?.nameLength ?? 0
     }
     let copy = self
     later { outcome in
@@ -541,6 +539,8 @@ private struct ArgumentReader {
       }
     case (SO_RCVTIMEO, 16) where isSocketLevel, (SO_SNDTIMEO, 16) where isSocketLevel:
       return time(pointer, fraction: "usec", memory: memory)
+    case (SO_ERROR, 4) where isSocketLevel:
+      if let value = int32(0) { return value == 0 ? "[0]" : "[\(ErrorNumber(value).name)]" }
     case (_, 4):
       if let value = int32(0) { return "[\(value)]" }
     default: return data(pointer, UInt64(max(0, length)), memory: memory)

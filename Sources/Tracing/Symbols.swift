@@ -23,6 +23,7 @@ enum Symbols {
   static let families: [Int32: String] = [
     0: "AF_UNSPEC", 1: "AF_UNIX", 2: "AF_INET", 10: "AF_INET6", 16: "AF_NETLINK", 17: "AF_PACKET",
     29: "AF_CAN",
+    21: "AF_RDS", 30: "AF_TIPC", 43: "AF_SMC",
     31: "AF_BLUETOOTH", 38: "AF_ALG", 40: "AF_VSOCK", 44: "AF_XDP",
   ]
   static let socketTypes: [Int32: String] = [

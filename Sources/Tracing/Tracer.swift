@@ -272,6 +272,8 @@ public final class Tracer {
   }
 
   private func go(on stop: Stop) throws(SystemCallError) {
+    // A call's time begins when it is let go on, not when somebody began to look at it.
+    if stop.request == Int(PTRACE_SYSCALL) { threads[stop.thread]?.call?.entered = Self.now() }
     if clinux_ptrace(stop.request, stop.thread, 0, UInt(stop.signal)) != -1 { return }
     let failure = ErrorNumber.last
     // ESRCH: killed while it stood still. Its end is reported like any other.
@@ -337,19 +339,24 @@ public final class Tracer {
 
   /// A thread or process that nobody has spoken of yet.
   private func meet(_ thread: pid_t) {
-    let process = Self.process(of: thread) ?? thread
+    let process = Self.status("Tgid", of: thread) ?? thread
     let isNew = tables[process] == nil
-    let parent = parents[thread].flatMap { threads[$0]?.process }
+    // A child may be met before the event that announces it.
+    let parent =
+      parents[thread].flatMap { threads[$0]?.process }
+      ?? Self.status("PPid", of: thread).flatMap {
+        tables[$0] == nil ? nil : $0
+      }
     if isNew, let parent, let table = tables[parent] { tables[process] = table.copied(to: process) }
     register(thread: thread, process: process)
     if isNew { pending.append(.started(process: process, parent: parent)) }
   }
 
-  /// See: proc_pid_status(5), Tgid
-  private static func process(of thread: pid_t) -> pid_t? {
+  /// A number out of a process's status: "Tgid", "PPid". See: proc_pid_status(5)
+  private static func status(_ name: String, of thread: pid_t) -> pid_t? {
     let lines = text(ofFile: "/proc/\(thread)/status")?.split(separator: "\n")
-    return lines?.first { $0.hasPrefix("Tgid:") }.flatMap {
-      pid_t($0.dropFirst("Tgid:".count).drop { $0 == "\t" })
+    return lines?.first { $0.hasPrefix("\(name):") }.flatMap {
+      pid_t($0.dropFirst(name.count + 1).drop { $0 == "\t" })
     }
   }
 
@@ -414,11 +421,12 @@ public final class Tracer {
   }
 
   private func leave(_ thread: pid_t) throws(SystemCallError) {
+    let stopped = Self.now()
     held = Stop(thread: thread, request: Int(PTRACE_CONT))
     guard var call = threads[thread]?.call, let info = try information(thread) else { return }
     guard Int(info.op) == Int(PTRACE_SYSCALL_INFO_EXIT) else { return }
     threads[thread]?.call = nil
-    call.returned = Self.now()
+    call.returned = stopped
     call.result = info.exit.rval
     tables[call.process]?.apply(call)
     pending.append(.returned(call))

@@ -104,7 +104,7 @@ final class TestSocket {
     #expect(state.state == "CLOSE")
     #expect(state.local?.description == "127.0.0.1:\(socket.port)")
     // The bit came with Linux 6.8.
-    if let listed = state.text(.listedAs) { #expect(listed == "as bound and inactive") }
+    if let listed = state.text(.listedAs) { #expect(listed == "bound-inactive") }
   }
 
   @Test func theAcceptQueueCounts() throws {

@@ -67,7 +67,8 @@ import Testing
     let call = Call(systemCall, CallArguments((3, 0, 0, 0, 0, 0)), process: 1, thread: 1, result: result)
     let text = CallText.Finished(call: "call()", result: "\(result)")
     return Step(
-      number: 1, call: call, text: text, shortText: text, before: [], after: [], meanwhile: [], changes: [],
+      number: 1, time: 0, call: call, text: text, shortText: text, before: [], after: [], meanwhile: [],
+      changes: [],
       packets: [], descriptors: DescriptorList(before: [], after: []), portHolder: holder)
   }
 
@@ -90,7 +91,8 @@ import Testing
       let text = CallText.Finished(call: "socket()", result: "-1")
       overview.add(
         Step(
-          number: number, call: call, text: text, shortText: text, before: [], after: [], meanwhile: [],
+          number: number, time: 0, call: call, text: text, shortText: text, before: [], after: [],
+          meanwhile: [],
           changes: [],
           packets: [], descriptors: DescriptorList(before: [], after: []), portHolder: nil))
     }

@@ -94,6 +94,89 @@ enum Script {
     }
   }
 
+  @Test func everyLineKeepsToTheSchema() throws {
+    try Script.follow(Self.everyCall) { command, story in
+      #expect(try Program.run(command).status == 0)
+      let problem = try Schema.problem(with: text(ofFile: story) ?? "")
+      #expect(problem == nil)
+    }
+  }
+
+  /// While a descriptor is held on to, the kernel keeps the ended connection apart from it; ss lists the connection.
+  @Test func timeWaitBehindAnOpenDescriptor() throws {
+    let (lines, _) = try Script.story(
+      """
+      import socket
+      s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen(1)
+      c = socket.create_connection(s.getsockname()); a, _ = s.accept()
+      c.shutdown(socket.SHUT_WR); a.recv(1); a.close(); c.recv(1); c.getsockname()
+      """)
+    let last = try #require(lines.last { $0.isStep })
+    let client = try #require(last.sockets.first { $0.fd == last["fd"] as? Int })
+    #expect(client.state == "TIME_WAIT" && client.peer != nil)
+    #expect((client["timer"] as? [String: Any])?["kind"] as? String == "timewait")
+  }
+
+  /// The socket that has the port is named, not another one on the same port.
+  @Test func whoHasThePort() throws {
+    let (lines, _) = try Script.story(
+      """
+      import socket
+      def bound(host, port):
+          s = socket.socket(); s.bind((host, port)); return s
+      a = bound("127.0.0.2", 0); port = a.getsockname()[1]
+      b = bound("127.0.0.1", port)
+      try: bound("127.0.0.1", port)
+      except OSError: pass
+      """)
+    let refused = try #require(lines.first { $0.errno == "EADDRINUSE" })
+    let holder = try #require(refused.sockets.first { $0.local?.hasPrefix("127.0.0.1:") ?? false })
+    let named = refused["portHolder"] as? String
+    // The list of idle sockets came with Linux 6.8.
+    if holder["listedAs"] != nil {
+      #expect(named == "fd \(holder.fd ?? -1) of this program has the port, in CLOSE")
+    }
+  }
+
+  /// A thread that waits is told of, though another one makes calls all the time.
+  @Test func waitingIsToldBesideABusyThread() throws {
+    let (lines, _) = try Script.story(
+      """
+      import socket, threading, time
+      s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen(1)
+      thread = threading.Thread(target=s.accept); thread.start()
+      for i in range(12):
+          socket.socket().close(); time.sleep(0.1)
+      socket.create_connection(s.getsockname()); thread.join()
+      """)
+    let waiting = try #require(
+      lines.firstIndex { ($0["waiting"] as? String)?.hasPrefix("accept4(") ?? false })
+    #expect(waiting < (lines.firstIndex { $0.call == "accept4" } ?? 0))
+  }
+
+  /// Many more sockets than are read at every step: none is lost, and none is told twice.
+  @Test func hundredsOfSockets() throws {
+    let (lines, result) = try Script.story(
+      """
+      import socket
+      s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen(300)
+      pairs = []
+      for i in range(150):
+          c = socket.create_connection(s.getsockname()); pairs.append((c, s.accept()[0]))
+      for c, a in pairs: c.close(); a.close()
+      """)
+    #expect(result.status == 0)
+    let steps = lines.filter(\.isStep)
+    #expect(steps.count { $0.call == "accept4" } == 150)
+    let full = try #require(steps.last { $0.call == "accept4" })
+    #expect(full.sockets.count { $0.state == "ESTABLISHED" && $0.fd != nil } == 300)
+    let appeared = steps.flatMap(\.changes).filter {
+      $0["field"] as? String == "exists" && $0["to"] as? Bool == true
+    }
+    #expect(appeared.count == Set(appeared.compactMap { $0["id"] as? Int }).count)
+    #expect(steps.last?.sockets.contains { $0.state == "TIME_WAIT" } == true)
+  }
+
   @Test func theProgramsOwnStreamsAreLeftAlone() throws {
     let script =
       "import sys; d = sys.stdin.read(); print(d.upper(), end=''); print('err', file=sys.stderr); sys.exit(3)"
