@@ -29,7 +29,7 @@ let package = Package(
     library("KernelState", ["CLinux", "SystemCalls"]),
     library("Tracing", ["CLinux", "SystemCalls"]),
     library("Story", ["CLinux", "SystemCalls", "CommandLineTool", "KernelState", "Tracing"]),
-    library("LessonSupport", ["CLinux", "SystemCalls", "CommandLineTool", "Story"]),
+    library("LessonSupport", ["CLinux", "SystemCalls", "CommandLineTool", "Tracing", "Story"]),
     .executableTarget(
       name: "follow", dependencies: ["CLinux", "SystemCalls", "CommandLineTool", "Tracing", "Story"],
       path: "Sources/Tools/follow"),

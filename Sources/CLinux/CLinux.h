@@ -1,5 +1,5 @@
 // What Linux offers and Swift's Glibc module does not import: the kernel's own structures for ptrace, sock_diag,
-// packet sockets and seccomp, epoll and its relatives, and plain wrappers for calls that are variadic or hidden behind
+// packet sockets and seccomp, and plain wrappers for calls that are variadic or hidden behind
 // _GNU_SOURCE. (Defining _GNU_SOURCE here would change types that the Glibc module already has.)
 //
 // Header only: every function is `static inline`. A wrapper has the kernel's name and hides nothing.
@@ -11,14 +11,11 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -48,11 +45,6 @@
 // --- calls that are variadic in Glibc, or declared for _GNU_SOURCE only -----------------------------------------------
 // Every argument of syscall(2) is cast to long: it is variadic, and reads whole registers.
 
-/// See: accept4(2)
-static inline int clinux_accept4(int fd, struct sockaddr *_Nullable address, socklen_t *_Nullable length, int flags) {
-  return (int)syscall(SYS_accept4, (long)fd, (long)address, (long)length, (long)flags);
-}
-
 /// See: pipe2(2)
 static inline int clinux_pipe2(int *_Nonnull ends, int flags) {
   return (int)syscall(SYS_pipe2, (long)ends, (long)flags);
@@ -80,11 +72,6 @@ static inline int clinux_pidfd_getfd(int pidfd, int target, unsigned flags) {
   return (int)syscall(SYS_pidfd_getfd, (long)pidfd, (long)target, (long)flags);
 }
 
-/// See: tgkill(2)
-static inline int clinux_tgkill(pid_t group, pid_t thread, int signal) {
-  return (int)syscall(SYS_tgkill, (long)group, (long)thread, (long)signal);
-}
-
 /// See: waitpid(2), with __WALL: threads as well as children.
 static inline pid_t clinux_wait_any(int *_Nonnull status, int options) {
   return waitpid(-1, status, options | 0x40000000 /* __WALL */);
@@ -105,18 +92,12 @@ static inline int clinux_ioctl(int fd, unsigned long request, void *_Nullable ar
   return ioctl(fd, request, argument);
 }
 
-/// See: fcntl(2), for commands whose argument is an int or absent
-static inline int clinux_fcntl(int fd, int command, int argument) {
-  return fcntl(fd, command, argument);
-}
-
 /// The symbolic name of an errno ("EADDRINUSE"), or null. See: strerrorname_np(3)
 extern const char *_Nullable strerrorname_np(int number);
 
 // --- capabilities of this thread ------------------------------------------------------------------------------------------
 
 #define CLINUX_CAP_NET_BIND_SERVICE 10
-#define CLINUX_CAP_NET_RAW 13
 
 /// Takes one capability out of this thread's effective set. See: capset(2), capabilities(7)
 static inline int clinux_drop_effective_capability(unsigned capability) {
@@ -130,8 +111,7 @@ static inline int clinux_drop_effective_capability(unsigned capability) {
 
 // --- macros that Swift cannot import ----------------------------------------------------------------------------------------
 
-static const int CLINUX_WALL = 0x40000000;
-
+static const unsigned CLINUX_PIDFD_THREAD = 0x80;        // O_EXCL. See: pidfd_open(2)
 static const unsigned long CLINUX_SIOCOUTQNSD = 0x894B;  // bytes not sent at all. See: linux/sockios.h
 static const unsigned long CLINUX_SIOCOUTQ = 0x5411;     // TIOCOUTQ: bytes not acknowledged. See: tcp(7)
 static const unsigned long CLINUX_SIOCINQ = 0x541B;      // FIONREAD: bytes that a read would return. See: tcp(7)
@@ -142,11 +122,7 @@ static const uint32_t CLINUX_SECCOMP_RET_ALLOW = SECCOMP_RET_ALLOW;
 static const uint32_t CLINUX_AUDIT_ARCH_X86_64 = AUDIT_ARCH_X86_64;
 static const uint32_t CLINUX_AUDIT_ARCH_AARCH64 = AUDIT_ARCH_AARCH64;
 
-#if defined(__x86_64__)
-static const uint32_t CLINUX_AUDIT_ARCH_NATIVE = AUDIT_ARCH_X86_64;
-#elif defined(__aarch64__)
-static const uint32_t CLINUX_AUDIT_ARCH_NATIVE = AUDIT_ARCH_AARCH64;
-#else
+#if !defined(__x86_64__) && !defined(__aarch64__)
 #error "SocketSteps knows x86-64 and arm64"
 #endif
 

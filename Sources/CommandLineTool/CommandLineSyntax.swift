@@ -150,7 +150,7 @@ public struct Arguments: Sendable {
 
 extension StringProtocol {
   /// How many letters must be added, taken away or changed to make one word the other.
-  func distance(to other: some StringProtocol) -> Int {
+  public func distance(to other: some StringProtocol) -> Int {
     let other = Array(other)
     var row = Array(0...other.count)
     for (i, a) in self.enumerated() {

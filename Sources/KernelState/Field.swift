@@ -3,7 +3,7 @@ import SystemCalls
 /// One thing that the kernel says of a socket.
 public enum Field: String, CaseIterable, Sendable, Hashable {
   // What it is.
-  case inode, cookie, family, type, `protocol`, state, listedAs, local, peer, uid
+  case inode, cookie, family, type, `protocol`, state, listedAs, local, peer, uid, networkNamespace
   // What waits in it.
   case receiveQueue, readable, sendQueue, notSent, acceptQueue, backlog
   // What it waits for.
@@ -54,6 +54,7 @@ public enum Field: String, CaseIterable, Sendable, Hashable {
     case .local: ("local address", "", .socket, .story)
     case .peer: ("peer address", "", .socket, .story)
     case .uid: ("user id", "", .socket, .measure)
+    case .networkNamespace: ("network namespace's cookie", "", .socket, .measure)
     case .receiveQueue: ("receive queue", "bytes", .socket, .story)
     case .readable: ("readable", "bytes", .socket, .measure)
     case .sendQueue: ("send queue", "bytes", .socket, .story)

@@ -36,6 +36,11 @@ public final class Kernel {
 
   deinit { for pidfd in processes.values { close(pidfd) } }
 
+  /// Whether sock_diag and the packet tap, which know this process's network namespace only, can speak of a socket.
+  public func isInOwnNamespace(_ socket: SocketState) -> Bool {
+    socket.number(.networkNamespace).map { $0 == ownNamespace } ?? true
+  }
+
   // --- by descriptor ---
 
   /// The socket behind a descriptor of this process, or nil where it is none.
@@ -79,6 +84,15 @@ public final class Kernel {
   /// All TCP sockets that have one of these ports at either end, those without a descriptor too.
   public func sockets(ports: Set<UInt16>, families: [Int32] = [AF_INET, AF_INET6]) -> [SocketState] {
     families.flatMap { (try? diag?.sockets(family: $0, ports: ports)) ?? [] }
+  }
+
+  /// Connections on these ports that the kernel has made, or is making, and that no process has a descriptor for.
+  public func unacceptedSockets(ports: Set<UInt16>, families: [Int32]) -> [SocketState] {
+    // Closed sockets that linger have no owner either, but are in other states.
+    let states: [TCPState] = [.synReceived, .newSynReceived, .established, .closeWait]
+    return families.flatMap {
+      (try? diag?.sockets(family: $0, states: states, ports: ports, isUnowned: true)) ?? []
+    }
   }
 
   /// The sockets that keep others from binding a port, those bound and idle too. `protocol` is "TCP" or "UDP".
@@ -148,7 +162,7 @@ public final class Kernel {
       if let known = processes[process] {
         pidfd = known
       } else {
-        pidfd = try systemCall("pidfd_open", "\(process)") { clinux_pidfd_open(process, 0) }
+        pidfd = try openProcess(process)
         processes[process] = pidfd
       }
       return .success(
@@ -156,6 +170,13 @@ public final class Kernel {
     } catch {
       return .failure(error)
     }
+  }
+
+  /// A descriptor for a process; of one whose first thread has ended, by a thread that lives (Linux 6.9 and later).
+  private func openProcess(_ process: pid_t) throws(SystemCallError) -> Int32 {
+    let whole = clinux_pidfd_open(process, 0)
+    if whole >= 0 { return whole }
+    return try systemCall("pidfd_open", "\(process)") { clinux_pidfd_open(process, CLINUX_PIDFD_THREAD) }
   }
 
   private func socketWithoutDuplicate(inode: UInt64, source: String) -> SocketState {
@@ -218,10 +239,12 @@ public final class Kernel {
     }
     if family == AF_INET6 { set(.onlyIPv6, flag: Int32(IPPROTO_IPV6), IPV6_V6ONLY, "IPV6_V6ONLY") }
     fillFlags(&socket, process: process, descriptor: descriptor)
-    if socket.isTCP { fillTCP(&socket, duplicate) }
+    // Of MPTCP the kernel tells here what it tells of its first TCP connection.
+    if socket.isTCP || socket.text(.protocol) == "MPTCP" { fillTCP(&socket, duplicate) }
     // sock_diag answers for this process's network namespace only.
     let namespace = option(SOL_SOCKET, Option.networkNamespaceCookie, as: UInt64.self)
-    if namespace == ownNamespace, let listed = listed(socket) { socket.complete(from: listed) }
+    socket.set(.networkNamespace, namespace.map { .number($0) }, from: "getsockopt SO_NETNS_COOKIE")
+    if isInOwnNamespace(socket), let listed = listed(socket) { socket.complete(from: listed) }
     if !socket.isListening { fillQueues(&socket, duplicate) }
     return socket
   }

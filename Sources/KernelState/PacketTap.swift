@@ -28,7 +28,10 @@ public final class PacketTap {
     var address = sockaddr_ll()
     address.sll_family = UInt16(AF_PACKET)
     address.sll_protocol = UInt16(CLINUX_ETH_P_ALL).bigEndian
-    address.sll_ifindex = Int32(if_nametoindex(interface))
+    // Index 0 would be every interface.
+    let index = if_nametoindex(interface)
+    if index == 0 { throw SystemCallError(call: "if_nametoindex", asked: interface, errno: .last) }
+    address.sll_ifindex = Int32(clamping: index)
     try systemCall("bind", interface) {
       withUnsafePointer(to: &address) {
         $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {

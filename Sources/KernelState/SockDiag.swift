@@ -48,12 +48,24 @@ public final class SockDiag {
     return isSameLocal && isSamePeer ? found : nil
   }
 
-  /// All sockets of a family that have one of `ports` at either end; all there are where `ports` is nil.
+  /// All sockets of a family that have one of `ports` at either end; all there are where `ports` is nil. With `isUnowned` only
+  /// those that belong to no process.
   public func sockets(
     family: Int32, protocol number: Int32 = Int32(IPPROTO_TCP), states: [TCPState]? = nil,
-    ports: Set<UInt16>? = nil
+    ports: Set<UInt16>? = nil,
+    isUnowned: Bool = false
   ) throws(SystemCallError) -> [SocketState] {
     if let ports, ports.isEmpty { return [] }
+    if let ports, ports.count > Self.portLimit {
+      // A jump in the kernel's filter language has 16 bits.
+      let sorted = ports.sorted()
+      var found: [SocketState] = []
+      for start in stride(from: 0, to: sorted.count, by: Self.portLimit) {
+        let some = Set(sorted[start..<min(sorted.count, start + Self.portLimit)])
+        found += try sockets(family: family, protocol: number, states: states, ports: some, isUnowned: isUnowned)
+      }
+      return found
+    }
     var request = inet_diag_req_v2()
     request.sdiag_family = UInt8(family)
     request.sdiag_protocol = UInt8(number)
@@ -62,6 +74,11 @@ public final class SockDiag {
     request.idiag_states = states.map { $0.reduce(0) { $0 | $1.bit } } ?? ~TCPState.boundInactive.bit
     var found: [SocketState] = []
     try ask(request, flags: UInt16(NLM_F_DUMP), filter: ports.map(Self.program)) { message in
+      if isUnowned, message.count >= MemoryLayout<inet_diag_msg>.size,
+        message.load(inet_diag_msg.self, at: 0).idiag_inode != 0
+      {
+        return
+      }
       if let socket = Self.internetSocket(message, protocol: number) { found.append(socket) }
     }
     return found
@@ -86,6 +103,8 @@ public final class SockDiag {
   }
 
   // --- asking ---
+
+  private static let portLimit = 512
 
   private static let extensions: UInt8 = [
     INET_DIAG_INFO, INET_DIAG_CONG, INET_DIAG_SKMEMINFO, INET_DIAG_SHUTDOWN,

@@ -38,10 +38,12 @@ public struct SocketState: Sendable, Hashable {
     readings.merge(other.readings) { own, _ in own }
   }
 
-  /// The same, completed from `other`.
-  public func completed(from other: SocketState) -> SocketState {
-    var state = self
-    state.complete(from: other)
+  /// This socket, whose connection goes on without it, in TIME_WAIT say: what sock_diag says of that connection, and the rest
+  /// as it was read through the descriptor.
+  public func ending(in connection: SocketState) -> SocketState {
+    var state = connection
+    state.remove(.inode)
+    state.complete(from: self)
     return state
   }
 

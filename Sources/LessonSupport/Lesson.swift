@@ -76,6 +76,7 @@ private func narrate(_ name: String, _ words: [String], _ arguments: Arguments) 
     options.isVerbose = arguments.has("verbose")
     options.width = terminal.width
     options.showsDescriptors = true
+    options.showsListing = name.hasSuffix("bind")
     teller = TerminalTeller(output: output, options: options)
   }
   var options = Narrator.Options()

@@ -8,34 +8,47 @@ enum Advice {
   static func text(for step: Step) -> String? {
     let call = step.call
     guard let error = call.error else { return remark(on: step) }
+    if error.isRestart {
+      return "A signal came. The program never sees this: the kernel makes the call again, or returns EINTR."
+    }
+    let subject = step.after.first(where: step.concerns)?.state
+    let isInternet = subject.map { $0.family != "AF_UNIX" } ?? true
+    let isTCP = subject?.isTCP ?? true
+    if error.rawValue == EAGAIN {
+      // Flags stand in the fourth argument of these alone.
+      let flags: [SystemCall] = [.sendto, .recvfrom]
+      let dontWait = flags.contains(call.systemCall) && call.arguments[3] & 0x40 != 0
+      return subject?[.nonBlocking] == .flag(true) || dontWait
+        ? "No error: the socket is non-blocking, and the call would have had to wait." : nil
+    }
     switch (call.systemCall, error.rawValue) {
+    case (.bind, EADDRINUSE) where !isInternet: return "A file, or another socket, has this name already."
     case (.bind, EADDRINUSE):
       let who = step.portHolder ?? "Another socket has the port"
       return "\(who). Port 0 lets the kernel choose a free one."
     case (.bind, EADDRNOTAVAIL):
       return "No interface of this host has that address. See what there is: ip address"
-    case (.bind, EACCES):
+    case (.bind, EACCES) where isInternet:
       return
         "The port lies below net.ipv4.ip_unprivileged_port_start, and the process lacks CAP_NET_BIND_SERVICE."
-    case (.bind, EINVAL): return "The socket has an address already: it cannot be bound twice."
+    case (.bind, EINVAL) where subject?.local != nil: return "The socket has an address already: it cannot be bound twice."
     case (.listen, EADDRINUSE): return "Another socket listens on this port already."
     case (.listen, EINVAL): return "Only a socket that is not connected can be made to listen."
     case (.connect, ECONNREFUSED):
       return "The peer's kernel answered with RST: no socket listens on that port."
-    case (.connect, EINPROGRESS):
+    case (.connect, EINPROGRESS) where isTCP:
       return "No error: the socket is non-blocking, and the handshake goes on by itself."
-    case (.connect, ETIMEDOUT):
+    case (.connect, ETIMEDOUT) where isTCP:
       return "No answer came: the SYNs or their answers were lost, or a firewall dropped them."
     case (.connect, EISCONN): return "The socket is connected already."
     case (.socket, EMFILE), (.accept, EMFILE), (.accept4, EMFILE), (.dup, EMFILE):
       return "The process has as many descriptors as it may: ulimit -n"
     case (.socket, EPROTONOSUPPORT): return "The family has this protocol, but not for this type of socket."
     case (.accept, EINVAL), (.accept4, EINVAL): return "The socket does not listen."
-    case (_, EAGAIN): return "No error: the socket is non-blocking, and the call would have had to wait."
-    case (_, EPIPE):
+    case (_, EPIPE) where isTCP:
       return
         "This end was shut down, or the peer has closed and answered with RST: nothing can be sent any more."
-    case (_, ECONNRESET): return "The peer sent RST: what was on its way is lost."
+    case (_, ECONNRESET) where isTCP: return "The peer sent RST: what was on its way is lost."
     case (_, ENOTSOCK): return "The descriptor is open, but it is no socket."
     case (_, EBADF): return "The descriptor is not open. Was it closed before?"
     default: return nil

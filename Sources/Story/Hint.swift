@@ -2,13 +2,26 @@ import KernelState
 import SystemCalls
 
 /// What to try in another terminal while the program stands still.
-enum Hint {
+struct Hint {
+  let sockets: [SocketSnapshot]
+  /// The process that made the last call.
+  let process: Int32
+  /// Whether it has one thread, and no other process is followed.
+  let isAlone: Bool
+
+  /// What stands still.
+  var heading: String {
+    isAlone
+      ? "The program stands still now. In another terminal:"
+      : "What made this call stands still now, all else until its own next socket call. In another terminal:"
+  }
+
   /// One command a line.
-  static func lines(for sockets: [SocketSnapshot], process: Int32) -> [String] {
+  var lines: [String] {
     let own = sockets.filter { !$0.holders.isEmpty && $0.state.isTCP }
-    func ss(_ port: UInt16) -> String { "ss -tanoe '( sport = :\(port) or dport = :\(port) )'" }
+    func ss(_ port: UInt16) -> String { "ss -tanpoe '( sport = :\(port) or dport = :\(port) )'" }
     if let listener = own.first(where: { $0.state.isListening }), let local = listener.state.local {
-      return [ss(local.port), "nc \(reachable(local)) \(local.port)"]
+      return [ss(local.port), "nc \(Self.reachable(local)) \(local.port)    (it connects, though nobody accepts now)"]
     }
     if let connected = own.first(where: { $0.state.peer != nil }), let local = connected.state.local {
       return [ss(local.port)]

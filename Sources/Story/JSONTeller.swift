@@ -56,7 +56,7 @@ public final class JSONTeller: Teller {
       .init("descriptors", descriptors(step.descriptors)),
       .init("meanwhile", .array(step.meanwhile.flatMap(changes))),
       .init("changes", .array(step.changes.flatMap(changes))),
-      .init("sockets", .array(step.after.map(socket))),
+      .init("sockets", .array(step.after.filter(\.wasRead).map(socket))),
       .init("packets", .array(step.packets.map(packet))),
       .init("portHolder", .string(step.portHolder)),
     ]

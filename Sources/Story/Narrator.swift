@@ -47,6 +47,10 @@ public final class Narrator {
     var isToldAsWaiting = false
     /// What it did, seen while another thread's call was told.
     var changes: [SocketChange] = []
+
+    func attribution(_ sockets: [SocketSnapshot]) -> Attribution {
+      Attribution(call: call, sockets: sockets, before: sockets)
+    }
   }
 
   private var running: [pid_t: Running] = [:]
@@ -54,14 +58,19 @@ public final class Narrator {
   private var packets: [Packet] = []
   private var stepCount = 0
   private var isPauseDue = false
+  private var lastProcess: pid_t?
   private var notedRefusal = false
   private var lostPackets: UInt64 = 0
   private var hasBegun = false
   private var interruptions = 0
   private var mainEnd: Tracer.Status?
+  private var isInterruptionTold = false
+  private var isTapRefusalTold = false
 
   /// Readings, 5 ms apart, after which a state is told that may yet change.
   private static let settlingReadings = 12
+  /// Signals that a program ignores unless it asks for them. See: signal(7)
+  private static let unremarkable: Set<Int32> = [SIGCHLD, SIGCONT, SIGWINCH, SIGURG]
   /// A call that has not returned for so long is told as waiting, in milliseconds.
   private static let waitingAfter = 300
 
@@ -112,7 +121,7 @@ public final class Narrator {
     while true {
       let event: Tracer.Event?
       do throws(SystemCallError) {
-        event = try tracer.next(quietAfter: running.isEmpty ? nil : Self.waitingAfter)
+        event = try tracer.next(quietAfter: running.isEmpty && interruptions != 1 ? nil : Self.waitingAfter)
       } catch {
         tracer.killAll()
         throw TracingRefusal.explain(error)
@@ -126,8 +135,16 @@ public final class Narrator {
       case .returned(let call):
         guard hasBegun else { continue }
         leave(call)
+      case .abandoned(let call):
+        // What it did is told, if by nobody's name.
+        if let lost = running.removeValue(forKey: call.thread) { meanwhile += lost.changes }
       case .said(_, let bytes): say(bytes)
-      case .quiet: tellWaiting()
+      case .quiet:
+        tellWaiting()
+        if interruptions == 1, !isInterruptionTold {
+          isInterruptionTold = true
+          tell(.note("The program got the signal, and goes on. A second one ends it."))
+        }
       case .ending(let process):
         guard hasBegun, process == tracer.process else { continue }
         if let end = pauseIfDue() { return end }
@@ -146,12 +163,14 @@ public final class Narrator {
       case .started(let process, let parent):
         if hasBegun, parent != nil { tell(.process(process, .started(parent: parent))) }
       case .signalled(let process, let signal):
-        if hasBegun, signal != SIGCHLD, signal != SIGCONT { tell(.process(process, .signalled(signal))) }
+        if hasBegun, !Self.unremarkable.contains(signal) { tell(.process(process, .signalled(signal))) }
       case .interrupted(let signal, let fromTerminal):
         if let end = interrupted(signal, fromTerminal: fromTerminal) { return end }
       }
       if !running.isEmpty { tellWaiting() }
-      if case .lesson = subject, isOutputClosed {
+      // Whoever reads it reads it while it happens.
+      let isRead = teller.flush()
+      if case .lesson = subject, !isRead {
         tracer.killAll()
         return ExitStatus.outputClosed
       }
@@ -161,12 +180,6 @@ public final class Narrator {
   private func begin(_ opening: StoryItem.Opening) {
     hasBegun = true
     tell(.opening(opening))
-    if let tapRefusal {
-      let what =
-        [EPERM, EACCES].contains(tapRefusal.errno.rawValue)
-        ? "it needs CAP_NET_RAW, which root has" : "\(tapRefusal)"
-      tell(.note("Packets are not shown: to listen on the loopback interface was refused (\(what))."))
-    }
     if let refusal = world.kernel.sockDiagRefusal {
       tell(.note("Sockets without a descriptor are not shown: NETLINK_SOCK_DIAG was refused (\(refusal))."))
     }
@@ -195,17 +208,17 @@ public final class Narrator {
     guard isTold(call.systemCall) else { return }
     noteAddress(call)
     distribute(world.observe(openDescriptors(), focus: focus(call)))
-    let memory = ProcessMemory(process: call.process)
+    let memory = ProcessMemory(process: call.thread)
     running[call.thread] = Running(
       call: call, full: CallText(call, memory: memory), short: CallText(call, memory: memory, style: .short),
-      descriptors: descriptors(of: call.process), began: Self.now(CLOCK_MONOTONIC),
+      descriptors: descriptors(of: call.thread), began: Self.now(CLOCK_MONOTONIC),
       time: Self.now(CLOCK_REALTIME))
   }
 
   /// Gives changes to the calls, of other threads, that have made them and not returned yet; the rest happened meanwhile.
   private func distribute(_ changes: [SocketChange]) {
     for change in changes {
-      let maker = running.first { Attribution(call: $0.value.call, sockets: world.sockets).covers(change) }
+      let maker = running.first { $0.value.attribution(world.sockets).covers(change) }
       if let maker { running[maker.key]?.changes.append(change) } else { meanwhile.append(change) }
     }
   }
@@ -214,25 +227,26 @@ public final class Narrator {
     guard let text = running.removeValue(forKey: call.thread), let result = call.result else { return }
     let before = world.sockets
     let observed = settle(after: call)
-    let attribution = Attribution(call: call, sockets: world.sockets + before)
+    let attribution = Attribution(call: call, sockets: world.sockets, before: before)
     let own = observed.filter(attribution.covers)
     let others = observed.filter { !attribution.covers($0) }
     let isAlone = running.isEmpty && attribution.adoptsTheRest
     let changes = Self.merge(text.changes, isAlone ? observed : own)
-    if !isAlone { distribute(others) }
     collectPackets(formerly: before)
-    let memory = ProcessMemory(process: call.process)
+    let memory = ProcessMemory(process: call.thread)
     stepCount += 1
     let step = Step(
       number: stepCount, time: text.time, call: call,
       text: text.full.finished(result: result, memory: memory),
       shortText: text.short.finished(result: result, memory: memory), before: before, after: world.sockets,
       meanwhile: meanwhile, changes: changes, packets: packets,
-      descriptors: DescriptorList(before: text.descriptors, after: descriptors(of: call.process)),
+      descriptors: DescriptorList(before: text.descriptors, after: descriptors(of: call.thread)),
       portHolder: portHolder(call))
     meanwhile = []
     packets = []
     tell(.step(step))
+    // Seen only now, and not this call's doing: it happened before the next step.
+    if !isAlone { distribute(others) }
     noteRefusals()
     if call.systemCall == .ioUringSetup, call.error == nil {
       tell(
@@ -241,6 +255,7 @@ public final class Narrator {
             + "No system call is made for them, so they cannot be seen one by one; their effects can."))
     }
     isPauseDue = true
+    lastProcess = call.process
   }
 
   private func isTold(_ call: SystemCall) -> Bool { options.only?.contains(call) ?? true }
@@ -303,16 +318,19 @@ public final class Narrator {
   // --- asking the kernel ---
 
   private func openDescriptors() -> [World.Descriptors] {
-    tracer.processes.map { World.Descriptors(process: $0, sockets: tracer.sockets(of: $0)) }
+    tracer.processes.map { process in
+      let sockets = tracer.sockets(of: process)
+      return World.Descriptors(process: process, sockets: sockets, reader: tracer.reader(of: process))
+    }
   }
 
   private func focus(_ call: Call) -> World.Descriptors {
-    World.Descriptors(
-      process: call.process, sockets: [call.descriptor, call.newDescriptor].compactMap { $0 })
+    let numbers = [call.descriptor, call.newDescriptor].compactMap { $0 }
+    return World.Descriptors(process: call.process, sockets: numbers, reader: call.thread)
   }
 
-  private func descriptors(of process: pid_t) -> [Int32] {
-    numberedEntries(ofDirectory: "/proc/\(process)/fd") ?? []
+  private func descriptors(of thread: pid_t) -> [Int32] {
+    numberedEntries(ofDirectory: "/proc/\(thread)/fd") ?? []
   }
 
   private func noteAddress(_ call: Call) {
@@ -347,7 +365,7 @@ public final class Narrator {
   /// The address that a call names.
   private func address(_ call: Call) -> SocketAddress? {
     let length = Int(min(call.arguments[2] & 0xffff_ffff, 128))
-    return SocketAddress(bytes: ProcessMemory(process: call.process).read(call.arguments[1], length))
+    return SocketAddress(bytes: ProcessMemory(process: call.thread).read(call.arguments[1], length))
   }
 
   /// Reads until two readings agree and no socket is on its way to another state.
@@ -422,19 +440,32 @@ public final class Narrator {
   }
 
   private func noteRefusals() {
-    guard !notedRefusal, let refusal = world.kernel.duplicateRefusal else { return }
-    // A descriptor closed a moment ago, or a process that has ended, is no refusal.
-    guard [EPERM, EACCES, ENOSYS].contains(refusal.errno.rawValue) else { return }
-    notedRefusal = true
-    tell(
-      .note(
-        "Options and buffers are not shown: pidfd_getfd was refused (\(refusal.errno.name)), as Docker's default "
-          + "profile does. States and queues come from sock_diag alone."))
+    if let tapRefusal, !isTapRefusalTold, world.sockets.contains(where: { $0.state.isTCP && $0.state.peer != nil }) {
+      isTapRefusalTold = true
+      let what =
+        [EPERM, EACCES].contains(tapRefusal.errno.rawValue)
+        ? "it needs CAP_NET_RAW, which root has" : "\(tapRefusal)"
+      tell(.note("Packets are not shown: to listen on the loopback interface was refused (\(what))."))
+    }
+    guard !notedRefusal else { return }
+    if let refusal = world.kernel.duplicateRefusal, [EPERM, EACCES, ENOSYS].contains(refusal.errno.rawValue) {
+      // (A descriptor closed a moment ago, or a process that has ended, is no refusal.)
+      notedRefusal = true
+      let likely = refusal.call == "pidfd_getfd" ? ", as Docker's default profile does" : ""
+      tell(
+        .note(
+          "Options and buffers are not shown: \(refusal.call) was refused (\(refusal.errno.name))\(likely). States and "
+            + "queues come from sock_diag alone."))
+    } else if let hidden = tracer.processes.first(where: { tracer.sockets(of: $0) == nil }) {
+      notedRefusal = true
+      tell(
+        .note(
+          "Process \(hidden) does not let its descriptors be listed (it is not dumpable, prctl(2)): its sockets stand as "
+            + "they were last seen."))
+    }
   }
 
   private func tell(_ item: StoryItem) { teller.tell(item) }
-
-  private var isOutputClosed: Bool { !teller.flush() }
 
   // --- waiting for the reader ---
 
@@ -443,7 +474,8 @@ public final class Narrator {
     guard let pause, isPauseDue else { return nil }
     isPauseDue = false
     _ = teller.flush()
-    let hint = Hint.lines(for: world.sockets, process: tracer.process)
+    let hint = Hint(
+      sockets: world.sockets, process: lastProcess ?? tracer.process, isAlone: tracer.threadCount == 1)
     while true {
       switch pause.wait(hint: hint, signals: try? tracer.makeSignalDescriptor()) {
       case .next: return nil

@@ -15,19 +15,23 @@ struct Overview {
   private var columns: [Int] = []
   private var titles: [Int: [String]] = [:]
   private var last: [Int: String] = [:]
+  private var newest = 0
+  private var omitted = 0
 
   /// A story may go on for days; its end is what one wants to see.
   private static let limit = 60
+  /// More sockets than this are counted, and not drawn.
+  private static let columnLimit = 24
   /// A column's width.
   private static let column = 16
 
   mutating func add(_ step: Step) {
     let isNew = note(step.after)
-    let cells = Dictionary(uniqueKeysWithValues: step.after.map { ($0.id, Self.cell($0)) })
-    guard isNew || cells != last || step.call.error != nil else { return }
+    let cells = cells(step.after)
+    guard isNew || cells != last || step.isFailure else { return }
     last = cells
     rows.append(
-      Row(number: step.number, call: step.call.systemCall.name, failed: step.call.error != nil, cells: cells))
+      Row(number: step.number, call: step.call.systemCall.name, failed: step.isFailure, cells: cells))
     if rows.count > Self.limit {
       rows.removeFirst()
       left += 1
@@ -36,7 +40,7 @@ struct Overview {
 
   mutating func add(_ ending: StoryItem.Ending) {
     _ = note(ending.sockets)
-    let cells = Dictionary(uniqueKeysWithValues: ending.sockets.map { ($0.id, Self.cell($0)) })
+    let cells = cells(ending.sockets)
     if cells != last, !cells.isEmpty {
       rows.append(Row(number: 0, call: "(ended)", failed: false, cells: cells))
     }
@@ -45,7 +49,14 @@ struct Overview {
   private mutating func note(_ sockets: [SocketSnapshot]) -> Bool {
     var isNew = false
     for socket in sockets {
-      if !columns.contains(socket.id) {
+      if titles[socket.id] == nil {
+        guard socket.id > newest else { continue }  // one of those that are counted, and not drawn
+        newest = socket.id
+        if columns.count >= Self.columnLimit { forgetOldColumns() }
+        guard columns.count < Self.columnLimit else {
+          omitted += 1
+          continue
+        }
         columns.append(socket.id)
         isNew = true
       }
@@ -55,6 +66,19 @@ struct Overview {
       if title == nil, known.isEmpty { titles[socket.id] = ["no fd"] }
     }
     return isNew
+  }
+
+  /// Makes room: what no row that is left has to say anything of needs no column.
+  private mutating func forgetOldColumns() {
+    columns.removeAll { id in
+      let isOld = last[id] == nil && !rows.contains { $0.cells[id] != nil }
+      if isOld { titles[id] = nil }
+      return isOld
+    }
+  }
+
+  private func cells(_ sockets: [SocketSnapshot]) -> [Int: String] {
+    Dictionary(sockets.filter { titles[$0.id] != nil }.map { ($0.id, Self.cell($0)) }) { first, _ in first }
   }
 
   private static func cell(_ socket: SocketSnapshot) -> String {
@@ -97,6 +121,8 @@ struct Overview {
       }
       var before: [Int: String] = [:]
       for row in rows {
+        let isNew = piece.contains { row.cells[$0] != before[$0] && !(row.cells[$0] == nil && before[$0] == "gone") }
+        guard isNew || row.failed && start == 0 else { continue }
         let number = row.number == 0 ? "" : "\(row.number)"
         var line = number.paddedLeft(to: 3) + (row.failed ? "✗" : " ") + row.call.truncated(to: first - 5)
         line = (row.failed ? Style.bad : Style.plain)(line.padded(to: first), color: color)
@@ -112,6 +138,7 @@ struct Overview {
         lines.append(line.trimmedRight)
       }
     }
+    if omitted > 0 { lines += ["", "    … and \(counted(omitted, "more socket"))"] }
     return lines
   }
 }

@@ -11,6 +11,7 @@ struct PacketLadder {
   mutating func lines(
     of packets: [Packet], width: Int, color: Bool, label: (SocketAddress, SocketAddress) -> String?
   ) -> [String] {
+    if left.count > 4096 { left.removeAll() }
     var order: [Set<SocketAddress>] = []
     var groups: [Set<SocketAddress>: [Packet]] = [:]
     for packet in packets {

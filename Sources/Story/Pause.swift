@@ -30,13 +30,13 @@ final class Pause {
 
   func show(_ text: String) { keyboard.prompt(text) }
 
-  func wait(hint: [String], signals: consuming Descriptor?) -> Answer {
+  func wait(hint: Hint, signals: consuming Descriptor?) -> Answer {
     if isOver { return .next }
     let room = width - 4
     let lines =
       "Enter: next step · ?: all that the kernel says · c: on to the end · q: quit".wrapped(to: room)
-      + "The program stands still now. In another terminal:".wrapped(to: room)
-      + hint.flatMap { $0.wrapped(to: room - 2).map { "  " + $0 } }
+      + hint.heading.wrapped(to: room)
+      + hint.lines.flatMap { $0.wrapped(to: room - 2).map { "  " + $0 } }
     keyboard.take()
     defer { keyboard.release() }
     keyboard.prompt(lines.map { "   \($0)\n" }.joined())

@@ -12,6 +12,8 @@ struct RelativeSequences {
 
   /// The packet with its numbers counted from the SYN of its direction, or from the first packet seen of it.
   mutating func number(_ packet: Packet) -> Packet {
+    // A story may see any number of connections: what is forgotten is counted anew.
+    if starts.count > 8192 { starts.removeAll() }
     let there = Direction(from: packet.from, to: packet.to)
     let back = Direction(from: packet.to, to: packet.from)
     if packet.has(.syn) || starts[there] == nil { starts[there] = packet.sequence }

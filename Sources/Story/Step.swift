@@ -14,6 +14,8 @@ public struct SocketSnapshot: Sendable, Hashable {
   public var closeOnExec: [Holder: Bool] = [:]
   /// The last descriptor that one of them had, where none has one any more.
   public var formerDescriptor: Int32?
+  /// Whether it was read at this time, and not only carried over from an earlier one.
+  public var wasRead = true
   /// Whether it is, or was, in another program's hands.
   public var isPeer = false
   /// Another program that holds it, where that is so and can be seen.
@@ -89,6 +91,12 @@ public struct Step: Sendable {
   public let descriptors: DescriptorList
   /// Who has the port that bind was refused for, where that can be found out.
   public let portHolder: String?
+
+  /// Whether the call failed, and that is more than a way to say "later".
+  public var isFailure: Bool {
+    guard let error = call.error else { return false }
+    return !error.isRestart && ![EAGAIN, EINPROGRESS, EINTR].contains(error.rawValue)
+  }
 
   /// The sockets that the call names or made.
   public func concerns(_ socket: SocketSnapshot) -> Bool {

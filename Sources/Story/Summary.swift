@@ -71,7 +71,7 @@ public final class Summary {
     if call.error != nil {
       row.errors += 1
     } else {
-      row.bytes &+= call.bytesMoved(memory: ProcessMemory(process: call.process))
+      row.bytes &+= call.bytesMoved(memory: ProcessMemory(process: call.thread))
     }
     row.nanoseconds &+= call.returned &- call.entered
     rows[call.systemCall] = row

@@ -14,6 +14,10 @@ public final class TerminalTeller: Teller {
     public var width = 80
     /// Shows the descriptors that the program has, where they changed.
     public var showsDescriptors = false
+    /// Only some calls are told.
+    public var isFiltered = false
+    /// Shows in which list of the kernel a socket stands that is in none of the usual ones.
+    public var showsListing = false
     /// Tells a step that is the same as the one before, and changed nothing, as a count.
     public var collapsesRepetitions = false
 
@@ -28,6 +32,8 @@ public final class TerminalTeller: Teller {
   private var hasStep = false
   /// Those that made a call that was told, or hold a socket.
   private var processes: Set<pid_t> = []
+  /// What they were last seen to become.
+  private var programs: [pid_t: String] = [:]
 
   /// The step before, and how often it has come again without any change.
   private var lastStep: Step?
@@ -84,8 +90,8 @@ public final class TerminalTeller: Teller {
   /// Whether a step says nothing that the step before did not say.
   private func isRepetition(_ step: Step) -> Bool {
     guard options.collapsesRepetitions, let last = lastStep else { return false }
-    return step.shortText == last.shortText && step.call.process == last.call.process && step.changes.isEmpty
-      && step.meanwhile.isEmpty && step.packets.isEmpty && last.changes.isEmpty && last.packets.isEmpty
+    return step.shortText == last.shortText && step.call.process == last.call.process && step.packets.isEmpty
+      && last.packets.isEmpty && [step.changes, step.meanwhile, last.changes].allSatisfy { changeLines($0, step: nil).isEmpty }
   }
 
   private func tellRepetitions() {
@@ -111,7 +117,8 @@ public final class TerminalTeller: Teller {
     } else if !opening.command.isEmpty {
       title += " · " + opening.command.joined(separator: " ")
     }
-    title = title.truncated(to: width - 2)
+    title = title.split(separator: "\n").joined(separator: " ").truncated(to: width - 2)
+    firstProcess = opening.process
     let isOneLine = title.count + 4 + rest.count < width
     let gap = String(repeating: " ", count: max(1, width - 2 - title.count - rest.count))
     line(" " + Style.strong(title, color: options.color) + (rest.isEmpty || !isOneLine ? "" : gap + rest))
@@ -129,23 +136,25 @@ public final class TerminalTeller: Teller {
   }
 
   private func tell(_ step: Step) {
-    if firstProcess == nil { firstProcess = step.call.process }
     gap()
-    if !step.meanwhile.isEmpty {
-      let lines = changeLines(step.meanwhile, step: nil)
-      if !lines.isEmpty {
-        line("   ┆ " + Style.quiet("meanwhile", color: options.color))
-        for text in lines { line("   ┆ " + text) }
-      }
+    introduce(step.call.process)
+    // What passed before the call was let go on is not its doing.
+    let early = step.packets.filter { $0.time < step.time }
+    let meanwhile = changeLines(step.meanwhile, step: nil) + ladderLines(early, step)
+    if !meanwhile.isEmpty {
+      line("   ┆ " + Style.quiet("meanwhile", color: options.color))
+      for text in meanwhile { line(("   ┆ " + text).trimmedRight) }
     }
     tell(call: step)
     let lines = changeLines(step.changes, step: step)
     for text in lines { body(text) }
     if options.showsDescriptors, step.descriptors.before != step.descriptors.after {
-      let lists = [step.descriptors.before, step.descriptors.after].map(Self.list)
+      let lists = [step.descriptors.before, step.descriptors.after].map {
+        Self.list($0, asRuns: max(step.descriptors.before.count, step.descriptors.after.count) > 7)
+      }
       for text in fieldLines("", "descriptors", lists.joined(separator: " → ")) { body(text) }
     }
-    if let error = step.call.error, !error.isRestart, lines.isEmpty, step.packets.isEmpty {
+    if options.showsDescriptors, step.isFailure, lines.isEmpty, step.packets.isEmpty {
       body("  " + Style.quiet("No socket changed.", color: options.color))
     }
     if let advice = Advice.text(for: step) {
@@ -153,20 +162,27 @@ public final class TerminalTeller: Teller {
         body((index == 0 ? "  ▸ " : "    ") + part)
       }
     }
-    if !step.packets.isEmpty {
-      body("")
-      let ends = step.after + step.before
-      let packetLines = ladder.lines(of: step.packets, width: width - 6, color: options.color) {
-        local, peer in
-        Self.label(local: local, peer: peer, among: ends)
-      }
-      for text in packetLines { body(text) }
-    }
+    for text in ladderLines(step.packets.filter { $0.time >= step.time }, step) { body(text) }
     if options.isVerbose { tellEverything(step) }
     overview.add(step)
     processes.insert(step.call.process)
     for socket in step.after { processes.formUnion(socket.holders.map(\.process)) }
     hasStep = true
+  }
+
+  private func ladderLines(_ packets: [Packet], _ step: Step) -> [String] {
+    if packets.isEmpty { return [] }
+    let ends = step.after + step.before
+    let lines = ladder.lines(of: packets, width: width - 6, color: options.color) { local, peer in
+      self.label(local: local, peer: peer, among: ends)
+    }
+    return [""] + lines
+  }
+
+  /// Says once which program a further process is.
+  private func introduce(_ process: pid_t) {
+    guard process != firstProcess, !processes.contains(process), let program = programs[process] else { return }
+    line("   ┆ " + Style.quiet("[\(process)] is \(program)".truncated(to: width - 5), color: options.color))
   }
 
   private func tell(call step: Step) {
@@ -207,6 +223,7 @@ public final class TerminalTeller: Teller {
   }
 
   private func tell(_ event: StoryItem.ProcessEvent, of process: pid_t) {
+    if case .executed(let program) = event { programs[process] = program }
     // Processes that have nothing to do with sockets, a shell's helpers say, are not part of the story.
     if case .started(let parent?) = event {
       guard processes.contains(parent) else { return }
@@ -237,7 +254,7 @@ public final class TerminalTeller: Teller {
       case nil: "The program was ended here."
       }
     for part in text.wrapped(to: width - 4) { line("   " + part) }
-    if !hasStep { line("   It made no call that was to be told.") }
+    if !hasStep { line(options.isFiltered ? "   It made none of the calls that were to be told." : "   It made no socket calls.") }
     for text in changeLines(ending.changes, step: nil) { line("   " + text) }
     if !ending.packets.isEmpty {
       blank()
@@ -301,7 +318,7 @@ public final class TerminalTeller: Teller {
         }
       }
     }
-    let label = isGone ? socket.formerLabel : socket.label
+    let label = isGone ? socket.formerLabel : self.label(socket)
     var lines: [String] = []
     let addresses = showsAddresses ? Self.addresses(socket, isNew: isNew) : ""
     if !heads.isEmpty || showsAddresses {
@@ -320,6 +337,7 @@ public final class TerminalTeller: Teller {
   private func isTold(_ change: FieldChange, of socket: SocketSnapshot, step: Step?) -> Bool {
     if change.field == .timerRemaining { return false }
     if options.isVerbose { return true }
+    if change.field == .listedAs { return options.showsListing }
     switch change.field.weight {
     case .story: return true
     case .setting:
@@ -381,9 +399,9 @@ public final class TerminalTeller: Teller {
     return field == .timer ? "none" : "–"
   }
 
-  /// "0 1 2 3", and for a longer list its runs: "0–5 10 12".
-  private static func list(_ numbers: [Int32]) -> String {
-    if numbers.count <= 6 { return numbers.map(String.init).joined(separator: " ") }
+  /// "0 1 2 3", or its runs: "0–5 10 12".
+  private static func list(_ numbers: [Int32], asRuns: Bool) -> String {
+    if !asRuns { return numbers.map(String.init).joined(separator: " ") }
     var runs: [ClosedRange<Int32>] = []
     for number in numbers {
       if let last = runs.last, last.upperBound + 1 == number {
@@ -438,13 +456,13 @@ public final class TerminalTeller: Teller {
     }
   }
 
-  private static func label(local: SocketAddress, peer: SocketAddress, among sockets: [SocketSnapshot])
+  private func label(local: SocketAddress, peer: SocketAddress, among sockets: [SocketSnapshot])
     -> String?
   {
     let exact = sockets.first {
       $0.state.local?.canonical == local.canonical && $0.state.peer?.canonical == peer.canonical
     }
-    if let exact { return exact.label }
+    if let exact { return label(exact) }
     // A bound or listening socket, and one whose connection was refused, have no peer.
     let bound = sockets.first {
       guard let own = $0.state.local?.canonical, $0.state.peer == nil, own.port == local.port else {
@@ -452,7 +470,15 @@ public final class TerminalTeller: Teller {
       }
       return own.isWildcard || own == local.canonical
     }
-    return bound?.label
+    return bound.map(label)
+  }
+
+  /// The label, with the process in front where that is another than the first.
+  private func label(_ socket: SocketSnapshot) -> String {
+    guard let holder = socket.holders.first, holder.process != firstProcess,
+      socket.holders.allSatisfy({ $0.process == holder.process })
+    else { return socket.label }
+    return "\(holder.process) \(socket.label)"
   }
 
   // --- lines ---

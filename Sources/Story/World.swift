@@ -16,11 +16,22 @@ final class World {
   private static let manySockets = 64
   /// Of sockets without a descriptor so many are kept in sight; the oldest are let go of.
   private static let manyFormer = 256
+  /// The same where there are many sockets.
+  private static let fewFormer = 32
+  /// Addresses that are remembered for the packets of refused connections.
+  private static let manyAddresses = 1024
 
   /// The descriptors of one process that are sockets.
   struct Descriptors {
     let process: pid_t
-    let sockets: [Int32]
+    /// Nil where the system does not let them be listed.
+    let sockets: [Int32]?
+    /// The thread by whose number the process is asked.
+    let reader: pid_t
+
+    func holders() -> [SocketSnapshot.Holder] {
+      (sockets ?? []).map { SocketSnapshot.Holder(process: process, descriptor: $0) }
+    }
   }
 
   /// What one observation has gathered so far.
@@ -95,38 +106,64 @@ final class World {
     var sight = Sight(before: before, followed: Set(processes.map(\.process)))
     let focus = before.count > Self.manySockets ? focus : nil
     var carried: [SocketSnapshot.Holder: SocketSnapshot] = [:]
-    if focus != nil { for socket in before { for holder in socket.holders { carried[holder] = socket } } }
+    for socket in before { for holder in socket.holders { carried[holder] = socket } }
+    let meant = focus.map { Self.neighbourhood(of: $0.holders(), among: before, carried) }
     for process in processes {
-      for descriptor in process.sockets {
-        let holder = SocketSnapshot.Holder(process: process.process, descriptor: descriptor)
-        let isMeant = focus.map { $0.process == process.process && $0.sockets.contains(descriptor) } ?? true
-        if !isMeant, var known = carried[holder] {
+      let known = process.sockets == nil ? carried.keys.filter { $0.process == process.process } : process.holders()
+      for holder in known {
+        let isReadable = process.sockets != nil && meant?.contains(holder) ?? true
+        if !isReadable, var known = carried[holder] {
           known.holders = [holder]
           known.closeOnExec = known.closeOnExec.filter { $0.key == holder }
+          known.wasRead = false
           sight.add(known)
         } else {
-          read(holder, &sight)
+          read(holder, by: process.reader, &sight)
         }
       }
     }
-    addUnaccepted(&sight, isNarrow: focus != nil)
-    let forgotten = addFormer(&sight)
-    addPeers(&sight, isNarrow: focus != nil)
+    addUnaccepted(&sight)
+    let forgotten = addFormer(&sight, limit: focus == nil ? Self.manyFormer : Self.fewFormer)
+    addPeers(&sight)
     sockets = sight.found.sorted { $0.id < $1.id }
     return Self.changes(from: before.filter { !forgotten.contains($0.id) }, to: sockets)
+  }
+
+  /// What a call about some descriptors may reach: them, the other ends of their connections, and all listening sockets.
+  private static func neighbourhood(
+    of holders: [SocketSnapshot.Holder], among sockets: [SocketSnapshot],
+    _ known: [SocketSnapshot.Holder: SocketSnapshot]
+  ) -> Set<SocketSnapshot.Holder> {
+    var meant = Set(holders)
+    let ends = Set(
+      holders.compactMap { holder -> [SocketAddress]? in
+        guard let state = known[holder]?.state, let local = state.local, let peer = state.peer else { return nil }
+        return [peer.canonical, local.canonical]
+      })
+    for socket in sockets {
+      guard let local = socket.state.local?.canonical else { continue }
+      let isOtherEnd = socket.state.peer.map { ends.contains([local, $0.canonical]) } ?? false
+      if isOtherEnd || socket.state.isListening { meant.formUnion(socket.holders) }
+    }
+    return meant
   }
 
   /// Whether a socket is in a state that it only passes through.
   var isPassing: Bool { sockets.contains { $0.state.isPassing } }
 
   /// Remembers an address that a call names.
-  func note(address: SocketAddress) { addressesNamed.insert(address.canonical) }
+  func note(address: SocketAddress) {
+    if addressesNamed.count >= Self.manyAddresses { addressesNamed.removeAll() }
+    addressesNamed.insert(address.canonical)
+  }
 
   /// Whether a packet belongs to one of these sockets, as they are or were a moment ago.
   func owns(_ packet: Packet, formerly: [SocketSnapshot]) -> Bool {
     let ends = [(packet.from.canonical, packet.to.canonical), (packet.to.canonical, packet.from.canonical)]
     for socket in sockets + formerly {
-      guard socket.state.isTCP, let local = socket.state.local?.canonical else { continue }
+      guard socket.state.isTCP, kernel.isInOwnNamespace(socket.state), let local = socket.state.local?.canonical else {
+        continue
+      }
       for (near, far) in ends where near.port == local.port && (near == local || local.isWildcard) {
         // A listening socket, or a bound one, has to do with all that reaches its port.
         guard let peer = socket.state.peer?.canonical else { return true }
@@ -145,8 +182,8 @@ final class World {
     return nextID
   }
 
-  private func read(_ holder: SocketSnapshot.Holder, _ sight: inout Sight) {
-    guard var state = kernel.socket(descriptor: holder.descriptor, of: holder.process) else { return }
+  private func read(_ holder: SocketSnapshot.Holder, by reader: pid_t, _ sight: inout Sight) {
+    guard var state = kernel.socket(descriptor: holder.descriptor, of: reader) else { return }
     let known = sight.identify(state)
     // When the connection behind a descriptor ends in TIME_WAIT, the descriptor is left with a closed socket. The kernel
     // keeps the connection apart from it, under the same cookie; `ss` lists that one.
@@ -154,7 +191,7 @@ final class World {
       let peer = known?.state.peer,
       let waiting = kernel.socket(local: local, peer: peer), waiting.cookie == state.cookie
     {
-      state = waiting.completed(from: state)
+      state = state.ending(in: waiting)
     }
     var snapshot = SocketSnapshot(id: known?.id ?? takeID(), state: state, holders: [holder])
     snapshot.formerDescriptor = holder.descriptor
@@ -181,37 +218,38 @@ final class World {
   }
 
   /// Connections that the kernel has made, or is making, for a listening socket, and that nobody has accepted.
-  private func addUnaccepted(_ sight: inout Sight, isNarrow: Bool) {
+  private func addUnaccepted(_ sight: inout Sight) {
     let listeners = sight.found.filter {
-      $0.state.isListening && $0.state.isTCP && (!isNarrow || sight.fresh.contains($0.id))
+      $0.state.isListening && $0.state.isTCP && kernel.isInOwnNamespace($0.state) && sight.fresh.contains($0.id)
     }
-    let ports = Set(listeners.compactMap { $0.state.local?.port })
-    guard !ports.isEmpty else { return }
+    let addresses = listeners.compactMap { $0.state.local?.canonical }
+    guard !addresses.isEmpty else { return }
     let families = listeners.contains { $0.state.family == "AF_INET6" } ? [AF_INET, AF_INET6] : [AF_INET]
-    for state in kernel.sockets(ports: ports, families: families) {
-      guard let local = state.local, ports.contains(local.port), state.inode == 0 else { continue }
-      // Closed sockets without an owner have no inode either, but other states.
-      let unaccepted: [TCPState] = [.synReceived, .established, .closeWait]
-      if unaccepted.contains(where: { $0.name == state.state }) { add(withoutDescriptor: state, &sight) }
+    for state in kernel.unacceptedSockets(ports: Set(addresses.map(\.port)), families: families) {
+      guard let local = state.local?.canonical else { continue }
+      // Another program may listen on the same port of another address.
+      if addresses.contains(where: { $0 == local || $0.isWildcard && $0.port == local.port }) {
+        add(withoutDescriptor: state, &sight)
+      }
     }
   }
 
   /// Sockets known before that have no descriptor any more: the kernel may still keep them. Returns those that are no longer
   /// looked after.
-  private func addFormer(_ sight: inout Sight) -> Set<Int> {
+  private func addFormer(_ sight: inout Sight, limit: Int) -> Set<Int> {
     let former = sight.before.filter { !sight.contains(id: $0.id) }
-    for known in former.suffix(Self.manyFormer) {
-      guard known.state.isTCP, let local = known.state.local, let peer = known.state.peer,
+    for known in former.suffix(limit) {
+      guard known.state.isTCP, kernel.isInOwnNamespace(known.state), let local = known.state.local, let peer = known.state.peer,
         let state = kernel.socket(local: local, peer: peer), state.cookie == known.state.cookie
       else { continue }
       add(withoutDescriptor: state, &sight)
     }
-    return Set(former.dropLast(Self.manyFormer).map(\.id))
+    return Set(former.dropLast(limit).map(\.id))
   }
 
-  private func addPeers(_ sight: inout Sight, isNarrow: Bool) {
-    for socket in sight.found where socket.state.isTCP && (!isNarrow || sight.fresh.contains(socket.id)) {
-      guard let local = socket.state.local?.canonical, let peer = socket.state.peer?.canonical,
+  private func addPeers(_ sight: inout Sight) {
+    for socket in sight.found where socket.state.isTCP && sight.fresh.contains(socket.id) {
+      guard kernel.isInOwnNamespace(socket.state), let local = socket.state.local?.canonical, let peer = socket.state.peer?.canonical,
         !sight.contains(local: peer, peer: local), let state = kernel.socket(local: peer, peer: local)
       else { continue }
       // An old connection's TIME_WAIT between the same addresses is not this one's other end.

@@ -149,6 +149,16 @@ private struct ArgumentReader {
       int(0)
       text(vectors(arguments[1], count: arguments[2], memory: memory, limit: nil))
       size(2)
+    case .preadv2, .pwritev2:
+      int(0)
+      if call.systemCall == .preadv2 {
+        vectorsResult(1, count: arguments[2])
+      } else {
+        text(vectors(arguments[1], count: arguments[2], memory: memory, limit: nil))
+      }
+      size(2)
+      text("\(Int64(bitPattern: arguments[3]))")
+      flags(5, [(1, "RWF_HIPRI"), (2, "RWF_DSYNC"), (4, "RWF_SYNC"), (8, "RWF_NOWAIT"), (16, "RWF_APPEND")])
     case .sendto:
       int(0)
       text(data(arguments[1], arguments[2]))

@@ -15,10 +15,13 @@ struct DescriptorTable {
     case other
   }
 
-  private let process: pid_t
+  /// The thread by whose number /proc is asked.
+  var reader: pid_t
   private var kinds: [Int32: Kind] = [:]
 
-  init(process: pid_t) { self.process = process }
+  init(process: pid_t) {
+    reader = process
+  }
 
   /// The same table for a forked child.
   func copied(to process: pid_t) -> DescriptorTable {
@@ -29,7 +32,7 @@ struct DescriptorTable {
 
   mutating func kind(_ descriptor: Int32) -> Kind {
     if let known = kinds[descriptor] { return known }
-    guard descriptor >= 0, let link = destination(ofLink: "/proc/\(process)/fd/\(descriptor)") else {
+    guard descriptor >= 0, let link = destination(ofLink: "/proc/\(reader)/fd/\(descriptor)") else {
       return .other
     }
     let kind: Kind =
@@ -55,9 +58,9 @@ struct DescriptorTable {
   mutating func forget(_ descriptor: Int32) { kinds[descriptor] = nil }
   mutating func forgetAll() { kinds = [:] }
 
-  /// The sockets that the process has open now, by what /proc lists.
-  mutating func openSockets() -> [Int32] {
-    (numberedEntries(ofDirectory: "/proc/\(process)/fd") ?? []).filter { isSocket($0) }
+  /// The sockets that the process has open now, by what /proc lists; nil where it may not be asked.
+  mutating func openSockets() -> [Int32]? {
+    numberedEntries(ofDirectory: "/proc/\(reader)/fd")?.filter { isSocket($0) }
   }
 }
 
@@ -75,25 +78,25 @@ extension DescriptorTable {
       // An epoll instance's end is told, as its beginning was.
       if case .other = kind(arguments.int(0)) { return false }
       return true
-    case .read, .write, .readv, .writev, .dup, .fcntl, .ioctl: return isSocket(arguments.int(0))
+    case .read, .write, .readv, .writev, .preadv2, .pwritev2, .dup, .fcntl, .ioctl: return isSocket(arguments.int(0))
     case .dup2, .dup3, .sendfile: return isSocket(arguments.int(0)) || isSocket(arguments.int(1))
     case .splice: return isSocket(arguments.int(0)) || isSocket(arguments.int(2))
     case .closeRange:
       let (first, last) = (UInt32(truncatingIfNeeded: arguments[0]), UInt32(truncatingIfNeeded: arguments[1]))
-      return openSockets().contains { UInt32($0) >= first && UInt32($0) <= last }
+      return (openSockets() ?? []).contains { UInt32($0) >= first && UInt32($0) <= last }
     case .poll, .ppoll:
       struct Entry: BitwiseCopyable {
         var descriptor: Int32
         var events: UInt32
       }
       let count = min(Int(UInt32(truncatingIfNeeded: arguments[1])), 4096)
-      let entries = ProcessMemory(process: process).values(Entry.self, at: arguments[0], count: count)
+      let entries = ProcessMemory(process: reader).values(Entry.self, at: arguments[0], count: count)
       for entry in entries where entry.descriptor >= 0 && isSocket(entry.descriptor) { return true }
       return false
     case .select, .pselect6:
       let count = Int(min(max(0, arguments.int(0)), 4096))
       for index in 1...3 where arguments[index] != 0 {
-        let words = ProcessMemory(process: process).values(
+        let words = ProcessMemory(process: reader).values(
           UInt64.self, at: arguments[index], count: (count + 63) / 64)
         for (place, word) in words.enumerated() where word != 0 {
           for bit in 0..<64 where word >> UInt64(bit) & 1 == 1 && isSocket(Int32(place * 64 + bit)) {
@@ -113,21 +116,28 @@ extension DescriptorTable {
     }
   }
 
+  /// Forgets the descriptors that a call closes.
+  mutating func forgetClosed(by call: Call) {
+    switch call.systemCall {
+    case .close: forget(call.arguments.int(0))
+    case .closeRange: forgetAll()
+    case .dup2, .dup3: forget(call.arguments.int(1))
+    default: break
+    }
+  }
+
   /// Follows what a call has done to the table.
   mutating func apply(_ call: Call) {
-    let arguments = call.arguments
-    switch call.systemCall {
-    case .close: forget(arguments.int(0))
-    case .closeRange: forgetAll()
-    case .dup2, .dup3: forget(arguments.int(1))
-    default: break
+    forgetClosed(by: call)
+    if call.systemCall == .socketpair, call.result == 0 {
+      for end in ProcessMemory(process: reader).values(Int32.self, at: call.arguments[3], count: 2) { set(end, .socket) }
     }
     guard let new = call.newDescriptor else { return }
     switch call.systemCall {
     case .socket, .accept, .accept4: set(new, .socket)
     case .epollCreate, .epollCreate1: set(new, .epoll(hasSockets: false))
     case .ioUringSetup: set(new, .ioUring)
-    default: set(new, kind(arguments.int(0)))
+    default: set(new, kind(call.arguments.int(0)))
     }
   }
 }

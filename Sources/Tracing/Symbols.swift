@@ -33,7 +33,7 @@ enum Symbols {
   static let socketFlags: [(UInt64, String)] = [(0o2000000, "SOCK_CLOEXEC"), (0o4000, "SOCK_NONBLOCK")]
 
   static func socketType(_ value: Int32) -> String {
-    let kind = name(value & 0xf, socketTypes, unknown: "SOCK_???")
+    guard let kind = socketTypes[value & 0xf] else { return name(value, [:], unknown: "SOCK_???") }
     let rest = UInt64(UInt32(bitPattern: value & ~0xf))
     return rest == 0 ? kind : kind + "|" + flags(rest, socketFlags)
   }
@@ -67,9 +67,9 @@ enum Symbols {
   ]
 
   static let pollEvents: [(UInt64, String)] = [
-    (0x1, "POLLIN"), (0x2, "POLLPRI"), (0x4, "POLLOUT"), (0x40, "POLLRDNORM"), (0x100, "POLLWRNORM"),
-    (0x80, "POLLRDBAND"), (0x200, "POLLWRBAND"), (0x8, "POLLERR"), (0x10, "POLLHUP"), (0x20, "POLLNVAL"),
-    (0x1000, "POLLREMOVE"), (0x400, "POLLMSG"), (0x2000, "POLLRDHUP"),
+    (0x1, "POLLIN"), (0x2, "POLLPRI"), (0x4, "POLLOUT"), (0x8, "POLLERR"), (0x10, "POLLHUP"), (0x20, "POLLNVAL"),
+    (0x40, "POLLRDNORM"), (0x80, "POLLRDBAND"), (0x100, "POLLWRNORM"), (0x200, "POLLWRBAND"), (0x400, "POLLMSG"),
+    (0x1000, "POLLREMOVE"), (0x2000, "POLLRDHUP"),
   ]
 
   static let epollEvents: [(UInt64, String)] = [
@@ -228,7 +228,8 @@ enum Symbols {
       "WINCH", "IO",
       "PWR", "SYS",
     ]
-    if (1...names.count).contains(number) { return names[number - 1] }
+    if number < 1 { return "\(number)" }
+    if number <= names.count { return names[number - 1] }
     return number == 32 ? "RTMIN" : "RT_\(number - 32)"
   }
 }

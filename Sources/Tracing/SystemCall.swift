@@ -3,7 +3,7 @@
 /// See: syscalls(2)
 public enum SystemCall: String, CaseIterable, Sendable, Hashable {
   case socket, socketpair, bind, listen, accept, accept4, connect
-  case read, write, readv, writev
+  case read, write, readv, writev, preadv2, pwritev2
   case sendto, sendmsg, sendmmsg, recvfrom, recvmsg, recvmmsg
   case shutdown, close
   case closeRange = "close_range"
@@ -43,7 +43,7 @@ public enum SystemCall: String, CaseIterable, Sendable, Hashable {
   /// Whether it moves bytes in or out, so that its result counts them.
   public var movesBytes: Bool {
     switch self {
-    case .read, .write, .readv, .writev, .sendto, .sendmsg, .recvfrom, .recvmsg, .sendfile, .splice: true
+    case .read, .write, .readv, .writev, .preadv2, .pwritev2, .sendto, .sendmsg, .recvfrom, .recvmsg, .sendfile, .splice: true
     default: false
     }
   }
@@ -93,7 +93,7 @@ public enum Architecture: String, CaseIterable, Sendable {
     .getsockopt: 55, .fcntl: 72, .epollCreate: 213, .restartSyscall: 219, .epollWait: 232, .epollCtl: 233,
     .pselect6: 270, .ppoll: 271, .splice: 275, .epollPwait: 281, .accept4: 288, .epollCreate1: 291,
     .dup3: 292,
-    .recvmmsg: 299, .sendmmsg: 307,
+    .recvmmsg: 299, .sendmmsg: 307, .preadv2: 327, .pwritev2: 328,
   ].merging(common) { own, _ in own }
 
   private static let arm64Numbers: [SystemCall: Int] = [
@@ -103,7 +103,7 @@ public enum Architecture: String, CaseIterable, Sendable {
     .restartSyscall: 128, .socket: 198, .socketpair: 199, .bind: 200, .listen: 201, .accept: 202,
     .connect: 203,
     .getsockname: 204, .getpeername: 205, .sendto: 206, .recvfrom: 207, .setsockopt: 208, .getsockopt: 209,
-    .shutdown: 210, .sendmsg: 211, .recvmsg: 212, .accept4: 242, .recvmmsg: 243, .sendmmsg: 269,
+    .shutdown: 210, .sendmsg: 211, .recvmsg: 212, .accept4: 242, .recvmmsg: 243, .sendmmsg: 269, .preadv2: 286, .pwritev2: 287,
   ].merging(common) { own, _ in own }
 
   private static let x86Calls = Dictionary(uniqueKeysWithValues: x86Numbers.map { ($1, $0) })

@@ -20,6 +20,8 @@ public final class Tracer {
     case said(process: pid_t, bytes: [UInt8])
     /// A process appeared: the program itself, or a child of it.
     case started(process: pid_t, parent: pid_t?)
+    /// A call will not return: its thread was killed in it, or another thread's exec ended it.
+    case abandoned(Call)
     /// A process became another program.
     case executed(process: pid_t)
     /// A signal is about to reach the program.
@@ -48,8 +50,12 @@ public final class Tracer {
     }
   }
 
-  /// The signals that a tracer takes for itself.
-  public static let ownSignals: [Int32] = [SIGINT, SIGTERM, SIGHUP]
+  /// The signals that a tracer takes for itself, but for those that it was started to ignore, by nohup say.
+  public static let ownSignals: [Int32] = [SIGINT, SIGTERM, SIGHUP].filter { signal in
+    var action = sigaction()
+    guard sigaction(signal, nil, &action) == 0 else { return true }
+    return unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self) != unsafeBitCast(SIG_IGN, to: Int.self)
+  }
 
   private struct Thread {
     let process: pid_t
@@ -207,8 +213,21 @@ public final class Tracer {
   /// The processes that are followed.
   public var processes: [pid_t] { tables.keys.sorted() }
 
-  /// The descriptors of a process that are sockets.
-  public func sockets(of process: pid_t) -> [Int32] { tables[process]?.openSockets() ?? [] }
+  /// How many threads are followed, of all processes together.
+  public var threadCount: Int { threads.count }
+
+  /// The descriptors of a process that are sockets; nil where the system does not let them be listed.
+  public func sockets(of process: pid_t) -> [Int32]? {
+    tables[process]?.reader = reader(of: process)
+    return tables[process]?.openSockets()
+  }
+
+  /// The thread by whose number a process's descriptors are to be asked for: the first one, unless it has ended before the
+  /// others. Then /proc and pidfd_open know nothing of the process by its own number.
+  public func reader(of process: pid_t) -> pid_t {
+    if let first = threads[process], !first.isExiting { return process }
+    return threads.filter { $0.value.process == process && !$0.value.isExiting }.keys.min() ?? process
+  }
 
   /// Sends a signal to the program that was started.
   public func send(_ signal: Int32) {
@@ -372,7 +391,9 @@ public final class Tracer {
 
   private func end(_ thread: pid_t, _ status: Status) {
     parents[thread] = nil
-    guard let process = threads.removeValue(forKey: thread)?.process else { return }
+    guard let ended = threads.removeValue(forKey: thread) else { return }
+    let process = ended.process
+    if let call = ended.call { pending.append(.abandoned(call)) }
     // The first thread's end is reported when the last one is gone.
     if thread == process {
       for (other, state) in threads where state.process == process { threads[other] = nil }
@@ -408,13 +429,18 @@ public final class Tracer {
       systemCall, CallArguments(info.seccomp.args), process: process, thread: thread, entered: Self.now())
     if systemCall == .write, process == self.process, call.arguments.int(0) == spokenDescriptor {
       let count = Int(clamping: call.arguments[2])
-      let bytes = ProcessMemory(process: process).read(call.arguments[1], count)
+      let bytes = ProcessMemory(process: thread).read(call.arguments[1], count)
       pending.append(.said(process: process, bytes: bytes))
       return
     }
-    guard tables[process]?.concerns(call) ?? false else { return }
+    tables[process]?.reader = thread
+    guard tables[process]?.concerns(call) ?? false else {
+      // It runs unseen from here; what it closes, other calls may soon open as something else.
+      tables[process]?.forgetClosed(by: call)
+      return
+    }
     // A closed number may be a new descriptor before this thread has been seen again.
-    if systemCall == .close { tables[process]?.forget(call.arguments.int(0)) }
+    tables[process]?.forgetClosed(by: call)
     threads[thread]?.call = call
     held = Stop(thread: thread, request: Int(PTRACE_SYSCALL))
     if reportsEntries { pending.append(.entered(call)) }

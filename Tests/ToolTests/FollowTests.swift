@@ -111,7 +111,7 @@ enum Script {
       c = socket.create_connection(s.getsockname()); a, _ = s.accept()
       c.shutdown(socket.SHUT_WR); a.recv(1); a.close(); c.recv(1); c.getsockname()
       """)
-    let last = try #require(lines.last { $0.isStep })
+    let last = try #require(lines.last { $0.call == "getsockname" })
     let client = try #require(last.sockets.first { $0.fd == last["fd"] as? Int })
     #expect(client.state == "TIME_WAIT" && client.peer != nil)
     #expect((client["timer"] as? [String: Any])?["kind"] as? String == "timewait")
@@ -169,12 +169,14 @@ enum Script {
     let steps = lines.filter(\.isStep)
     #expect(steps.count { $0.call == "accept4" } == 150)
     let full = try #require(steps.last { $0.call == "accept4" })
-    #expect(full.sockets.count { $0.state == "ESTABLISHED" && $0.fd != nil } == 300)
+    // Only what was read again is told again.
+    #expect(full.sockets.count < 10)
+    #expect(full.sockets.contains { $0.fd == full["result"] as? Int && $0.state == "ESTABLISHED" })
     let appeared = steps.flatMap(\.changes).filter {
       $0["field"] as? String == "exists" && $0["to"] as? Bool == true
     }
     #expect(appeared.count == Set(appeared.compactMap { $0["id"] as? Int }).count)
-    #expect(steps.last?.sockets.contains { $0.state == "TIME_WAIT" } == true)
+    #expect(steps.last { $0.call == "close" }?.sockets.contains { $0.state == "TIME_WAIT" } == true)
   }
 
   @Test func theProgramsOwnStreamsAreLeftAlone() throws {
@@ -213,7 +215,7 @@ enum Script {
   }
 
   @Test(arguments: [
-    (["--only", "lissen", "--", "true"], "'lissen' is no call"), ([], "what is to be followed?"),
+    (["--only", "lissen", "--", "true"], "did you mean listen?"), ([], "what is to be followed?"),
     (["--only", "", "--", "true"], "--only needs"), (["--nope", "--", "true"], "there is no option --nope"),
     (["--summary", "--step", "--", "true"], "leave --step out"),
   ])

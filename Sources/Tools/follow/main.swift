@@ -12,7 +12,8 @@ let syntax = CommandLineSyntax(
   command: name,
   purpose:
     "Starts a program and tells the story of its sockets: each call as strace prints it, and what the kernel says "
-    + "changed. The program's own input and output are left alone; the story goes to standard error, or to a file.",
+    + "changed. The program's own input and output are left alone; the story goes to standard error, or to a file. "
+    + "Ctrl-C reaches the program; a second one ends it.",
   options: [
     .init("output", short: "o", value: "FILE", help: "write the story to FILE"),
     .init("only", value: "CALLS", help: "tell these calls only: listen,accept,…"),
@@ -30,8 +31,8 @@ func calls(_ list: String) throws(Complaint) -> Set<SystemCall> {
   var calls: Set<SystemCall> = []
   for word in list.split(separator: ",") {
     guard let call = SystemCall(rawValue: String(word)) else {
-      let all = SystemCall.allCases.map(\.rawValue).joined(separator: ", ")
-      throw .usage("--only: '\(word)' is no call that concerns sockets; these do: \(all)")
+      let near = SystemCall.allCases.map(\.rawValue).min { word.distance(to: $0) < word.distance(to: $1) }
+      throw .usage("--only: '\(word)' is no call that concerns sockets; did you mean \(near ?? "")?")
     }
     calls.insert(call)
   }
@@ -87,13 +88,18 @@ func run() throws(Complaint) -> Int32 {
     options.isVerbose = arguments.has("verbose")
     options.width = terminal.width
     options.collapsesRepetitions = !arguments.has("step")
+    options.isFiltered = only != nil
     teller = TerminalTeller(output: output, options: options)
   }
   var options = Narrator.Options()
   options.pauses = arguments.has("step")
   options.only = only
   let narrator = Narrator(subject: .program(arguments.operands), options: options, teller: teller)
-  return try narrator.run(name: name, arguments: arguments.operands)
+  let status = try narrator.run(name: name, arguments: arguments.operands)
+  if let failure = output.failure, failure.rawValue != EPIPE {
+    printToStandardError("\(name): the story broke off, it could not be written: \(failure)\n")
+  }
+  return status
 }
 
 do throws(Complaint) {
