@@ -5,6 +5,9 @@ import SystemCalls
 public final class Output {
   public let descriptor: Int32
   private var buffer: [UInt8] = []
+  /// A descriptor that becomes readable when it is time to end, a signalfd say: then a reader that does not read is not waited
+  /// for any longer. -1 for none.
+  public var interruption: Int32 = -1
   /// Why nothing can be written any more: EPIPE when the reader closed its end, ENOSPC on a full disk …
   public private(set) var failure: ErrorNumber?
 
@@ -23,10 +26,28 @@ public final class Output {
   public func flush() {
     defer { buffer.removeAll(keepingCapacity: true) }
     guard failure == nil, !buffer.isEmpty else { return }
-    do {
-      try buffer.withUnsafeBytes { try writeAll($0, to: descriptor) }
+    do throws(SystemCallError) {
+      var rest = buffer[...]
+      while !rest.isEmpty {
+        // A pipe that can be written to has room for PIPE_BUF bytes: such a write does not block. See: pipe(7)
+        let chunk = Array(rest.prefix(Int(PIPE_BUF)))
+        try waitUntilWritable()
+        let written = try systemCall("write", "\(descriptor)") { Glibc.write(descriptor, chunk, chunk.count) }
+        rest = rest.dropFirst(written)
+      }
     } catch {
-      failure = (error as? SystemCallError)?.errno ?? ErrorNumber(EIO)
+      failure = error.errno
+    }
+  }
+
+  private func waitUntilWritable() throws(SystemCallError) {
+    var entries = [
+      pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0),
+      pollfd(fd: interruption, events: Int16(POLLIN), revents: 0),
+    ]
+    try systemCall("poll", "\(descriptor)") { poll(&entries, 2, -1) }
+    if entries[0].revents == 0, entries[1].revents != 0 {
+      throw SystemCallError(call: "write", asked: "\(descriptor)", errno: ErrorNumber(EINTR))
     }
   }
 }

@@ -62,7 +62,8 @@ public final class SockDiag {
       var found: [SocketState] = []
       for start in stride(from: 0, to: sorted.count, by: Self.portLimit) {
         let some = Set(sorted[start..<min(sorted.count, start + Self.portLimit)])
-        found += try sockets(family: family, protocol: number, states: states, ports: some, isUnowned: isUnowned)
+        found += try sockets(
+          family: family, protocol: number, states: states, ports: some, isUnowned: isUnowned)
       }
       return found
     }

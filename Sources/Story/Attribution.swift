@@ -46,7 +46,8 @@ struct Attribution {
 
   /// Calls that only ask.
   private var asks: Bool {
-    [.getsockname, .getpeername, .getsockopt, .epollCreate, .epollCreate1, .epollCtl].contains(call.systemCall)
+    [.getsockname, .getpeername, .getsockopt, .epollCreate, .epollCreate1, .epollCtl].contains(
+      call.systemCall)
   }
 
   /// Calls that set something up and move no data.

@@ -21,7 +21,10 @@ struct Hint {
     let own = sockets.filter { !$0.holders.isEmpty && $0.state.isTCP }
     func ss(_ port: UInt16) -> String { "ss -tanpoe '( sport = :\(port) or dport = :\(port) )'" }
     if let listener = own.first(where: { $0.state.isListening }), let local = listener.state.local {
-      return [ss(local.port), "nc \(Self.reachable(local)) \(local.port)    (it connects, though nobody accepts now)"]
+      return [
+        ss(local.port),
+        "nc \(Self.reachable(local)) \(local.port)    (it connects, though nobody accepts now)",
+      ]
     }
     if let connected = own.first(where: { $0.state.peer != nil }), let local = connected.state.local {
       return [ss(local.port)]

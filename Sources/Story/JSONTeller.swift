@@ -6,14 +6,9 @@ import Tracing
 
 /// A story for a program: one JSON object a line. `Lessons/reference/json.md` has the schema.
 public final class JSONTeller: Teller {
-  private let output: Output
+  public let output: Output
 
   public init(output: Output) { self.output = output }
-
-  public func flush() -> Bool {
-    output.flush()
-    return output.failure == nil
-  }
 
   public func tell(_ item: StoryItem) {
     let members: [JSON.Member] =

@@ -97,6 +97,13 @@ public final class Narrator {
     if options.pauses, pause == nil {
       throw Complaint("--step waits for keys, and there is no terminal to read them from; use --no-step")
     }
+    // A reader that does not read must not keep signals from being heard.
+    let signals = (try? tracer.makeSignalDescriptor())?.release() ?? -1
+    teller.output.interruption = signals
+    defer {
+      teller.output.interruption = -1
+      if signals >= 0 { close(signals) }
+    }
     // A lesson's words are told here, and nowhere else.
     var silence: Int32?
     if case .lesson = subject { silence = try? Descriptor.open("/dev/null", O_WRONLY).release() }
@@ -170,7 +177,7 @@ public final class Narrator {
       if !running.isEmpty { tellWaiting() }
       // Whoever reads it reads it while it happens.
       let isRead = teller.flush()
-      if case .lesson = subject, !isRead {
+      if case .lesson = subject, !isRead, teller.output.failure?.rawValue != EINTR {
         tracer.killAll()
         return ExitStatus.outputClosed
       }
@@ -440,7 +447,9 @@ public final class Narrator {
   }
 
   private func noteRefusals() {
-    if let tapRefusal, !isTapRefusalTold, world.sockets.contains(where: { $0.state.isTCP && $0.state.peer != nil }) {
+    if let tapRefusal, !isTapRefusalTold,
+      world.sockets.contains(where: { $0.state.isTCP && $0.state.peer != nil })
+    {
       isTapRefusalTold = true
       let what =
         [EPERM, EACCES].contains(tapRefusal.errno.rawValue)

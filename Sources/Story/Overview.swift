@@ -121,7 +121,9 @@ struct Overview {
       }
       var before: [Int: String] = [:]
       for row in rows {
-        let isNew = piece.contains { row.cells[$0] != before[$0] && !(row.cells[$0] == nil && before[$0] == "gone") }
+        let isNew = piece.contains {
+          row.cells[$0] != before[$0] && !(row.cells[$0] == nil && before[$0] == "gone")
+        }
         guard isNew || row.failed && start == 0 else { continue }
         let number = row.number == 0 ? "" : "\(row.number)"
         var line = number.paddedLeft(to: 3) + (row.failed ? "✗" : " ") + row.call.truncated(to: first - 5)

@@ -1,3 +1,4 @@
+import CommandLineTool
 import Glibc
 import KernelState
 import SystemCalls
@@ -157,7 +158,16 @@ public enum StoryItem: Sendable {
 
 /// Tells a story as it happens.
 public protocol Teller: AnyObject {
+  /// Where it is told.
+  var output: Output { get }
   func tell(_ item: StoryItem)
   /// Hands over what is buffered. False when nobody reads it any more.
   func flush() -> Bool
+}
+
+extension Teller {
+  public func flush() -> Bool {
+    output.flush()
+    return output.failure == nil
+  }
 }

@@ -24,7 +24,7 @@ public final class TerminalTeller: Teller {
     public init() {}
   }
 
-  private let output: Output
+  public let output: Output
   private let options: Options
   private var ladder = PacketLadder()
   private var overview = Overview()
@@ -47,11 +47,6 @@ public final class TerminalTeller: Teller {
   public init(output: Output, options: Options) {
     self.output = output
     self.options = options
-  }
-
-  public func flush() -> Bool {
-    output.flush()
-    return output.failure == nil
   }
 
   public func tell(_ item: StoryItem) {
@@ -91,7 +86,8 @@ public final class TerminalTeller: Teller {
   private func isRepetition(_ step: Step) -> Bool {
     guard options.collapsesRepetitions, let last = lastStep else { return false }
     return step.shortText == last.shortText && step.call.process == last.call.process && step.packets.isEmpty
-      && last.packets.isEmpty && [step.changes, step.meanwhile, last.changes].allSatisfy { changeLines($0, step: nil).isEmpty }
+      && last.packets.isEmpty
+      && [step.changes, step.meanwhile, last.changes].allSatisfy { changeLines($0, step: nil).isEmpty }
   }
 
   private func tellRepetitions() {
@@ -181,7 +177,9 @@ public final class TerminalTeller: Teller {
 
   /// Says once which program a further process is.
   private func introduce(_ process: pid_t) {
-    guard process != firstProcess, !processes.contains(process), let program = programs[process] else { return }
+    guard process != firstProcess, !processes.contains(process), let program = programs[process] else {
+      return
+    }
     line("   ┆ " + Style.quiet("[\(process)] is \(program)".truncated(to: width - 5), color: options.color))
   }
 
@@ -254,7 +252,11 @@ public final class TerminalTeller: Teller {
       case nil: "The program was ended here."
       }
     for part in text.wrapped(to: width - 4) { line("   " + part) }
-    if !hasStep { line(options.isFiltered ? "   It made none of the calls that were to be told." : "   It made no socket calls.") }
+    if !hasStep {
+      line(
+        options.isFiltered
+          ? "   It made none of the calls that were to be told." : "   It made no socket calls.")
+    }
     for text in changeLines(ending.changes, step: nil) { line("   " + text) }
     if !ending.packets.isEmpty {
       blank()

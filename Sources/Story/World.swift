@@ -109,7 +109,8 @@ final class World {
     for socket in before { for holder in socket.holders { carried[holder] = socket } }
     let meant = focus.map { Self.neighbourhood(of: $0.holders(), among: before, carried) }
     for process in processes {
-      let known = process.sockets == nil ? carried.keys.filter { $0.process == process.process } : process.holders()
+      let known =
+        process.sockets == nil ? carried.keys.filter { $0.process == process.process } : process.holders()
       for holder in known {
         let isReadable = process.sockets != nil && meant?.contains(holder) ?? true
         if !isReadable, var known = carried[holder] {
@@ -137,7 +138,9 @@ final class World {
     var meant = Set(holders)
     let ends = Set(
       holders.compactMap { holder -> [SocketAddress]? in
-        guard let state = known[holder]?.state, let local = state.local, let peer = state.peer else { return nil }
+        guard let state = known[holder]?.state, let local = state.local, let peer = state.peer else {
+          return nil
+        }
         return [peer.canonical, local.canonical]
       })
     for socket in sockets {
@@ -161,7 +164,9 @@ final class World {
   func owns(_ packet: Packet, formerly: [SocketSnapshot]) -> Bool {
     let ends = [(packet.from.canonical, packet.to.canonical), (packet.to.canonical, packet.from.canonical)]
     for socket in sockets + formerly {
-      guard socket.state.isTCP, kernel.isInOwnNamespace(socket.state), let local = socket.state.local?.canonical else {
+      guard socket.state.isTCP, kernel.isInOwnNamespace(socket.state),
+        let local = socket.state.local?.canonical
+      else {
         continue
       }
       for (near, far) in ends where near.port == local.port && (near == local || local.isWildcard) {
@@ -220,7 +225,8 @@ final class World {
   /// Connections that the kernel has made, or is making, for a listening socket, and that nobody has accepted.
   private func addUnaccepted(_ sight: inout Sight) {
     let listeners = sight.found.filter {
-      $0.state.isListening && $0.state.isTCP && kernel.isInOwnNamespace($0.state) && sight.fresh.contains($0.id)
+      $0.state.isListening && $0.state.isTCP && kernel.isInOwnNamespace($0.state)
+        && sight.fresh.contains($0.id)
     }
     let addresses = listeners.compactMap { $0.state.local?.canonical }
     guard !addresses.isEmpty else { return }
@@ -239,7 +245,8 @@ final class World {
   private func addFormer(_ sight: inout Sight, limit: Int) -> Set<Int> {
     let former = sight.before.filter { !sight.contains(id: $0.id) }
     for known in former.suffix(limit) {
-      guard known.state.isTCP, kernel.isInOwnNamespace(known.state), let local = known.state.local, let peer = known.state.peer,
+      guard known.state.isTCP, kernel.isInOwnNamespace(known.state), let local = known.state.local,
+        let peer = known.state.peer,
         let state = kernel.socket(local: local, peer: peer), state.cookie == known.state.cookie
       else { continue }
       add(withoutDescriptor: state, &sight)
@@ -249,7 +256,8 @@ final class World {
 
   private func addPeers(_ sight: inout Sight) {
     for socket in sight.found where socket.state.isTCP && sight.fresh.contains(socket.id) {
-      guard kernel.isInOwnNamespace(socket.state), let local = socket.state.local?.canonical, let peer = socket.state.peer?.canonical,
+      guard kernel.isInOwnNamespace(socket.state), let local = socket.state.local?.canonical,
+        let peer = socket.state.peer?.canonical,
         !sight.contains(local: peer, peer: local), let state = kernel.socket(local: peer, peer: local)
       else { continue }
       // An old connection's TIME_WAIT between the same addresses is not this one's other end.
@@ -271,6 +279,7 @@ final class World {
       if known.holders != socket.holders {
         changes.append(SocketChange(socket: socket, kind: .holders(from: known.holders, to: socket.holders)))
       }
+      if !socket.wasRead { continue }
       for holder in socket.holders {
         guard let from = known.closeOnExec[holder], let to = socket.closeOnExec[holder], from != to else {
           continue

@@ -78,7 +78,8 @@ extension DescriptorTable {
       // An epoll instance's end is told, as its beginning was.
       if case .other = kind(arguments.int(0)) { return false }
       return true
-    case .read, .write, .readv, .writev, .preadv2, .pwritev2, .dup, .fcntl, .ioctl: return isSocket(arguments.int(0))
+    case .read, .write, .readv, .writev, .preadv2, .pwritev2, .dup, .fcntl, .ioctl:
+      return isSocket(arguments.int(0))
     case .dup2, .dup3, .sendfile: return isSocket(arguments.int(0)) || isSocket(arguments.int(1))
     case .splice: return isSocket(arguments.int(0)) || isSocket(arguments.int(2))
     case .closeRange:
@@ -130,7 +131,9 @@ extension DescriptorTable {
   mutating func apply(_ call: Call) {
     forgetClosed(by: call)
     if call.systemCall == .socketpair, call.result == 0 {
-      for end in ProcessMemory(process: reader).values(Int32.self, at: call.arguments[3], count: 2) { set(end, .socket) }
+      for end in ProcessMemory(process: reader).values(Int32.self, at: call.arguments[3], count: 2) {
+        set(end, .socket)
+      }
     }
     guard let new = call.newDescriptor else { return }
     switch call.systemCall {

@@ -43,7 +43,9 @@ public enum SystemCall: String, CaseIterable, Sendable, Hashable {
   /// Whether it moves bytes in or out, so that its result counts them.
   public var movesBytes: Bool {
     switch self {
-    case .read, .write, .readv, .writev, .preadv2, .pwritev2, .sendto, .sendmsg, .recvfrom, .recvmsg, .sendfile, .splice: true
+    case .read, .write, .readv, .writev, .preadv2, .pwritev2, .sendto, .sendmsg, .recvfrom, .recvmsg,
+      .sendfile, .splice:
+      true
     default: false
     }
   }
@@ -103,7 +105,8 @@ public enum Architecture: String, CaseIterable, Sendable {
     .restartSyscall: 128, .socket: 198, .socketpair: 199, .bind: 200, .listen: 201, .accept: 202,
     .connect: 203,
     .getsockname: 204, .getpeername: 205, .sendto: 206, .recvfrom: 207, .setsockopt: 208, .getsockopt: 209,
-    .shutdown: 210, .sendmsg: 211, .recvmsg: 212, .accept4: 242, .recvmmsg: 243, .sendmmsg: 269, .preadv2: 286, .pwritev2: 287,
+    .shutdown: 210, .sendmsg: 211, .recvmsg: 212, .accept4: 242, .recvmmsg: 243, .sendmmsg: 269,
+    .preadv2: 286, .pwritev2: 287,
   ].merging(common) { own, _ in own }
 
   private static let x86Calls = Dictionary(uniqueKeysWithValues: x86Numbers.map { ($1, $0) })

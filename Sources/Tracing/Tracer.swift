@@ -54,7 +54,8 @@ public final class Tracer {
   public static let ownSignals: [Int32] = [SIGINT, SIGTERM, SIGHUP].filter { signal in
     var action = sigaction()
     guard sigaction(signal, nil, &action) == 0 else { return true }
-    return unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self) != unsafeBitCast(SIG_IGN, to: Int.self)
+    return unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self)
+      != unsafeBitCast(SIG_IGN, to: Int.self)
   }
 
   private struct Thread {

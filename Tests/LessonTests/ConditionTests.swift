@@ -138,7 +138,7 @@ import Testing
     let result = try run(refusing: 438, error: ENOSYS, [lesson, "--no-step"])
     #expect(result.status == 0)
     #expect(result.output.contains("pidfd_getfd was refused (ENOSYS)"))
-    #expect(result.output.contains("→ LISTEN") || result.output.contains("LISTEN"))
+    #expect(result.output.contains("LISTEN 1/2"))
   }
 
   #if arch(x86_64)
@@ -170,7 +170,9 @@ import Testing
         let result = try Program.run(user + ["\(folder)/\(name)", "--format", "json", "--no-step"])
         #expect(result.status == 0, "\(result.errors)")
         let lines = try StoryLine.all(result.output)
-        #expect(lines.compactMap { $0["note"] as? String }.filter { $0.contains("CAP_NET_RAW") }.count == 1)
+        // Said once, and only where packets would have been shown.
+        let notes = lines.compactMap { $0["note"] as? String }.filter { $0.contains("CAP_NET_RAW") }
+        #expect(notes.count == (name == "lesson3-listen" ? 1 : 0))
         #expect(lines.filter(\.isStep).allSatisfy { $0.packets.isEmpty })
         let start = (text(ofFile: "/proc/sys/net/ipv4/ip_unprivileged_port_start") ?? "").prefix {
           $0 != "\n"

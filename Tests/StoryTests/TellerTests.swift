@@ -77,7 +77,8 @@ import Testing
       Advice.text(for: step(.bind, result: Int64(-EADDRINUSE), holder: "nc, pid 7, has the port"))?.hasPrefix(
         "nc, pid 7") == true)
     #expect(Advice.text(for: step(.connect, result: Int64(-ECONNREFUSED)))?.contains("RST") == true)
-    #expect(Advice.text(for: step(.recvfrom, result: Int64(-EAGAIN)))?.hasPrefix("No error") == true)
+    // Whether it was the socket or a timeout, EAGAIN alone does not say.
+    #expect(Advice.text(for: step(.recvfrom, result: Int64(-EAGAIN))) == nil)
     #expect(Advice.text(for: step(.bind, result: 0)) == nil)
   }
 }

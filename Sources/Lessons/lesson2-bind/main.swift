@@ -69,7 +69,9 @@ if start == 0 {
     guard withSockaddr(low, { bind(fourth, $0, $1) }) == -1 else { cannotShow("no capability was needed") }
   }
   guard errno == EACCES else { fail("bind") }
-  say("EACCES: \(geteuid() == 0 ? "root, and refused. It is the capability that counts" : "this process has no such capability").")
+  say(
+    "EACCES: \(geteuid() == 0 ? "root, and refused. It is the capability that counts" : "this process has no such capability")."
+  )
 }
 
 say("An address alone brings no client. In lesson 3, listen does.")
