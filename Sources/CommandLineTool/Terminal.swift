@@ -47,6 +47,7 @@ public enum Style: String, Sendable {
   case changed = "33"
   case quiet = "2"
   case packet = "35"
+  case words = "36"
 
   /// The text between the escape sequences of this style (ECMA-48 SGR), or as it is without colour.
   public func callAsFunction(_ text: String, color: Bool) -> String {

@@ -47,13 +47,7 @@ private func syntax(_ name: String) -> CommandLineSyntax {
       .init("step", help: "wait for a key after each step (the default at a terminal)"),
       .init("no-step", help: "do not wait"),
       .init("port", value: "N", help: "the port to bind (0, the kernel's choice)"),
-      .init("format", choices: ["text", "json"], help: "how to tell it; json is one object a line"),
-      .init(
-        "verbose", short: "v", help: "all that the kernel says, and through which call, not only what changed"
-      ),
-      .init(
-        "color", choices: ColorMode.allCases.map(\.rawValue), help: "when to colour (auto: at a terminal)"),
-    ])
+    ] + Telling.options)
 }
 
 private func port(_ arguments: Arguments) throws(Complaint) -> UInt16 {
@@ -65,22 +59,12 @@ private func narrate(_ name: String, _ words: [String], _ arguments: Arguments) 
   if arguments.has("step"), arguments.has("no-step") {
     throw .usage("--step and --no-step exclude each other")
   }
-  let terminal = Terminal(descriptor: STDOUT_FILENO)
-  let output = Output(descriptor: STDOUT_FILENO)
-  let teller: any Teller
-  if arguments["format"] == "json" {
-    teller = JSONTeller(output: output)
-  } else {
-    var options = TerminalTeller.Options()
-    options.color = terminal.wantsColor(arguments["color"].flatMap(ColorMode.init) ?? .auto)
-    options.isVerbose = arguments.has("verbose")
-    options.width = terminal.width
-    options.showsDescriptors = true
-    options.showsListing = name.hasSuffix("bind")
-    teller = TerminalTeller(output: output, options: options)
-  }
+  var telling = Telling(arguments, to: STDOUT_FILENO)
+  telling.text.showsDescriptors = true
+  telling.text.showsListing = name.hasSuffix("bind")
+  let teller = telling.teller(output: Output(descriptor: STDOUT_FILENO))
   var options = Narrator.Options()
-  let isAtTerminal = terminal.isTerminal && Terminal(descriptor: STDIN_FILENO).isTerminal
+  let isAtTerminal = [STDIN_FILENO, STDOUT_FILENO].allSatisfy { Terminal(descriptor: $0).isTerminal }
   options.pauses = arguments.has("step") || isAtTerminal && !arguments.has("no-step")
   let status = try Narrator(subject: .lesson, options: options, teller: teller).run(
     name: name, arguments: words)

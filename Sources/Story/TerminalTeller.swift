@@ -127,7 +127,9 @@ public final class TerminalTeller: Teller {
     // A lesson's source breaks its lines where the source is wide; here they flow anew.
     let flowing = text.split(separator: "\n").joined(separator: " ")
     gap()
-    for part in flowing.wrapped(to: width - gutter.count - 1) { line((gutter + part).trimmedRight) }
+    for part in flowing.wrapped(to: width - gutter.count - 1) {
+      line((gutter + Style.words(part, color: options.color)).trimmedRight)
+    }
     if !hasStep { blank() }
   }
 

@@ -75,6 +75,37 @@ enum Course {
       #expect(found.receiveQueue == socket.number("receiveQueue"))
       #expect(found.sendQueue == socket.number("sendQueue"))
     }
+    // Memory: skmem:(r0,rb131072,t0,tb16384,f0,w0,o0,bl0,d0)
+    let memory = socket["memory"] as? [String: Int] ?? [:]
+    for (name, member) in [
+      ("(r", "receiveMemory"), (",t", "sendMemory"), (",f", "forwardMemory"), (",w", "queuedMemory"),
+      (",o", "optionMemory"),
+      (",bl", "backlogMemory"), (",d", "drops"),
+    ] {
+      let value = try #require(memory[member], "\(member)")
+      #expect(found.rest.firstRange(of: "\(name)\(value)") != nil, "\(member) \(value): \(found.rest)")
+    }
+    let options = socket["options"] as? [String: Any] ?? [:]
+    for (name, member) in [(",rb", "receiveBuffer"), (",tb", "sendBuffer")] {
+      if let value = options[member] as? Int { #expect(found.rest.contains("\(name)\(value),")) }
+    }
+    // TCP_INFO, but for what moves by itself.
+    let tcp = socket["tcp"] as? [String: Int] ?? [:]
+    for (name, member) in [
+      ("mss", "mss"), ("cwnd", "congestionWindow"), ("pmtu", "pathMTU"), ("rcvmss", "receiveMSS"),
+      ("bytes_sent", "bytesSent"), ("bytes_received", "bytesReceived"), ("segs_out", "segmentsSent"),
+      ("segs_in", "segmentsReceived"), ("snd_wnd", "sendWindow"),
+    ] {
+      if let value = tcp[member], value > 0, found.rest.contains(" \(name):") {
+        #expect(found.rest.contains(" \(name):\(value)"), "\(member) \(value): \(found.rest)")
+      }
+    }
+    let timer = socket["timer"] as? [String: Any]
+    let kinds = [
+      "retransmit": "on", "keepalive": "keepalive", "timewait": "timewait", "window probe": "persist",
+    ]
+    #expect(found.rest.contains("timer:(") == (timer != nil))
+    if let kind = timer?["kind"] as? String { #expect(found.rest.contains("timer:(\(kinds[kind] ?? kind),")) }
     if let inode = socket.number("inode"), inode != 0 { #expect(found.rest.contains("ino:\(inode) ")) }
     return 1
   }

@@ -39,7 +39,7 @@ public struct StorySocket {
   public func number(_ name: String) -> Int? { self[name] as? Int }
 }
 
-/// One row of `ss -tanoie`, read as ss prints it.
+/// One row of `ss -tanomie`, read as ss prints it.
 public struct SSRow {
   public let state: String
   public let receiveQueue: Int
@@ -52,7 +52,7 @@ public struct SSRow {
   /// What `ss` says now of all TCP sockets.
   public static func all() throws -> [SSRow] {
     guard let ss = Witness.path("ss") else { throw Program.Failure(description: "ss is not installed") }
-    let result = try Program.run([ss, "-tanoieHO"])
+    let result = try Program.run([ss, "-tanomieHO"])
     let names = [
       "ESTAB": "ESTABLISHED", "SYN-SENT": "SYN_SENT", "SYN-RECV": "SYN_RECV", "FIN-WAIT-1": "FIN_WAIT1",
       "FIN-WAIT-2": "FIN_WAIT2", "TIME-WAIT": "TIME_WAIT", "CLOSE-WAIT": "CLOSE_WAIT", "LAST-ACK": "LAST_ACK",

@@ -20,11 +20,7 @@ let syntax = CommandLineSyntax(
     .init("summary", help: "no story; at the end a table of calls, errors, bytes and time"),
     .init("step", help: "wait for a key after each step, at the terminal itself"),
     .init("no-step", help: "do not wait (the default)"),
-    .init("format", choices: ["text", "json"], help: "how to tell it; json is one object a line"),
-    .init(
-      "verbose", short: "v", help: "all that the kernel says, and through which call, not only what changed"),
-    .init("color", choices: ColorMode.allCases.map(\.rawValue), help: "when to colour (auto: at a terminal)"),
-  ],
+  ] + Telling.options,
   operands: "-- COMMAND [ARGS…]")
 
 func calls(_ list: String) throws(Complaint) -> Set<SystemCall> {
@@ -71,31 +67,24 @@ func run() throws(Complaint) -> Int32 {
   signal(SIGPIPE, SIG_IGN)  // a story that nobody reads is no reason to end the program
   let only = try arguments["only"].map { list throws(Complaint) in try calls(list) }
   let output = try output(arguments["output"])
-  let terminal = Terminal(descriptor: output.descriptor)
-  let isJSON = arguments["format"] == "json"
+  var telling = Telling(arguments, to: output.descriptor)
+  telling.text.collapsesRepetitions = !arguments.has("step")
+  telling.text.isFiltered = only != nil
   if arguments.has("summary") {
     if arguments.has("step") { throw .usage("--summary tells nothing to wait after; leave --step out") }
-    return try Summary(command: arguments.operands, only: only, output: output, isJSON: isJSON).run(
-      name: name)
-  }
-
-  let teller: any Teller
-  if isJSON {
-    teller = JSONTeller(output: output)
-  } else {
-    var options = TerminalTeller.Options()
-    options.color = terminal.wantsColor(arguments["color"].flatMap(ColorMode.init) ?? .auto)
-    options.isVerbose = arguments.has("verbose")
-    options.width = terminal.width
-    options.collapsesRepetitions = !arguments.has("step")
-    options.isFiltered = only != nil
-    teller = TerminalTeller(output: output, options: options)
+    let summary = Summary(command: arguments.operands, only: only, output: output, isJSON: telling.isJSON)
+    return complain(of: output, after: try summary.run(name: name))
   }
   var options = Narrator.Options()
   options.pauses = arguments.has("step")
   options.only = only
+  let teller = telling.teller(output: output)
   let narrator = Narrator(subject: .program(arguments.operands), options: options, teller: teller)
-  let status = try narrator.run(name: name, arguments: arguments.operands)
+  return complain(of: output, after: try narrator.run(name: name, arguments: arguments.operands))
+}
+
+/// Says that a story could not be written to its end. The status stays the program's.
+func complain(of output: Output, after status: Int32) -> Int32 {
   if let failure = output.failure, failure.rawValue != EPIPE {
     printToStandardError("\(name): the story broke off, it could not be written: \(failure)\n")
   }
