@@ -608,7 +608,8 @@ enum Script {
       Issue.record("io_uring_setup was not told")
       return
     }
-    if setup.errno == "EPERM" || setup.errno == "ENOSYS" { return }  // forbidden here: kernel.io_uring_disabled
+    // Forbidden here: kernel.io_uring_disabled.
+    if setup.errno == "EPERM" || setup.errno == "ENOSYS" { return }
     #expect(Int(result.lines.first ?? "") ?? -1 >= 0)
     #expect(lines.contains { ($0["note"] as? String)?.contains("io_uring") ?? false })
   }
