@@ -1,4 +1,13 @@
 extension String {
+  /// The text with every control character made visible, "\\u{1b}" say: words from elsewhere must not steer a terminal.
+  public var printable: String {
+    func isControl(_ scalar: Unicode.Scalar) -> Bool {
+      scalar.value < 0x20 || (0x7f...0x9f).contains(scalar.value)
+    }
+    guard unicodeScalars.contains(where: isControl) else { return self }
+    return unicodeScalars.map { isControl($0) ? "\\u{\(String($0.value, radix: 16))}" : String($0) }.joined()
+  }
+
   /// The text broken into lines of at most `width` columns, at spaces; a word that is longer is broken too.
   public func wrapped(to width: Int) -> [String] {
     var lines: [String] = []

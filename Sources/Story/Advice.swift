@@ -24,7 +24,7 @@ enum Advice {
     switch (call.systemCall, error.rawValue) {
     case (.bind, EADDRINUSE) where !isInternet: return "A file, or another socket, has this name already."
     case (.bind, EADDRINUSE):
-      let who = step.portHolder ?? "Another socket has the port"
+      let who = step.portHolder?.printable ?? "Another socket has the port"
       return "\(who). Port 0 lets the kernel choose a free one."
     case (.bind, EADDRNOTAVAIL):
       return "No interface of this host has that address. See what there is: ip address"

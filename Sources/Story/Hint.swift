@@ -55,7 +55,7 @@ enum Everything {
   static func lines(of state: SocketState, width: Int) -> [String] {
     Field.allCases.flatMap { field -> [String] in
       guard let reading = state.readings[field] else { return [] }
-      let value = "\(reading.value)" + (field.unit.isEmpty ? "" : " \(field.unit)")
+      let value = "\(reading.value)".printable + (field.unit.isEmpty ? "" : " \(field.unit)")
       let line = field.label.padded(to: 25) + value.padded(to: 18) + " " + reading.source
       if line.count <= width { return [line] }
       let short = field.label.padded(to: 25) + value

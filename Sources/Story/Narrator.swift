@@ -238,7 +238,7 @@ public final class Narrator {
     let own = observed.filter(attribution.covers)
     let others = observed.filter { !attribution.covers($0) }
     let isAlone = running.isEmpty && attribution.adoptsTheRest
-    let changes = Self.merge(text.changes, isAlone ? observed : own)
+    let changes = text.changes + (isAlone ? observed : own)
     collectPackets(formerly: before)
     let memory = ProcessMemory(process: call.thread)
     stepCount += 1
@@ -398,43 +398,10 @@ public final class Narrator {
 
   private static func maySend(_ call: Call) -> Bool {
     switch call.systemCall {
-    case .connect, .accept, .accept4, .write, .writev, .sendto, .sendmsg, .sendmmsg, .sendfile, .splice,
-      .shutdown,
-      .close, .closeRange, .dup2, .dup3, .read, .readv, .recvfrom, .recvmsg, .recvmmsg, .ioUringEnter:
-      true
+    case .connect, .shutdown, .close, .closeRange, .dup2, .dup3, .ioUringEnter: true
+    case .write, .writev, .pwritev2, .sendto, .sendmsg, .sendmmsg, .sendfile, .splice: call.error == nil
     default: false
     }
-  }
-
-  /// Two lists of changes, one after the other, as one: a field that changed twice changed once, from first to last.
-  private static func merge(_ first: [SocketChange], _ second: [SocketChange]) -> [SocketChange] {
-    var merged = first
-    for change in second {
-      guard case .field(let later) = change.kind else {
-        merged.append(change)
-        continue
-      }
-      let index = merged.firstIndex { known in
-        guard known.socket.id == change.socket.id else { return false }
-        switch known.kind {
-        case .appeared: return true
-        case .field(let field): return field.field == later.field
-        case .holders, .closeOnExec, .vanished: return false
-        }
-      }
-      guard let index else {
-        merged.append(change)
-        continue
-      }
-      switch merged[index].kind {
-      case .field(let earlier) where earlier.from?.value == later.to?.value: merged.remove(at: index)
-      case .field(let earlier):
-        let whole = FieldChange(field: later.field, from: earlier.from, to: later.to)
-        merged[index] = SocketChange(socket: change.socket, kind: .field(whole))
-      default: merged[index] = SocketChange(socket: change.socket, kind: merged[index].kind)
-      }
-    }
-    return merged
   }
 
   private func collectPackets(formerly: [SocketSnapshot]) {
@@ -501,27 +468,6 @@ public final class Narrator {
         end()
         return 128 + signal
       }
-    }
-  }
-}
-
-/// Why tracing was refused, and what to do.
-enum TracingRefusal {
-  static func explain(_ error: SystemCallError) -> Complaint {
-    switch (error.call, error.errno.rawValue) {
-    case ("ptrace", EPERM):
-      let scope =
-        text(ofFile: "/proc/sys/kernel/yama/ptrace_scope").flatMap { Int($0.prefix { $0 != "\n" }) } ?? 0
-      let cause =
-        scope >= 2
-        ? "kernel.yama.ptrace_scope is \(scope); as root: sysctl kernel.yama.ptrace_scope=1"
-        : "is it traced already, by strace or a debugger? In a container, add the SYS_PTRACE capability"
-      return Complaint("the kernel does not let this program be traced (\(error)): \(cause)")
-    case ("ptrace", EIO), ("ptrace", EINVAL):
-      return Complaint("this kernel cannot say which call a program makes (\(error)); Linux 5.3 or later can")
-    case ("ptrace", ENOSYS):
-      return Complaint("this system has no ptrace (\(error)); gVisor and some containers leave it out")
-    default: return Complaint("\(error)")
     }
   }
 }

@@ -72,7 +72,7 @@ public final class TerminalTeller: Teller {
             "\(prefix(waiting.process))\(call) waits …".truncated(to: width - 5), color: options.color))
     case .note(let text):
       gap()
-      for (index, part) in text.wrapped(to: width - 9).enumerated() {
+      for (index, part) in text.printable.wrapped(to: width - 9).enumerated() {
         line("   " + Style.quiet((index == 0 ? "note: " : "      ") + part, color: options.color))
       }
     case .process(let process, let event): tell(event, of: process)
@@ -113,7 +113,7 @@ public final class TerminalTeller: Teller {
     } else if !opening.command.isEmpty {
       title += " · " + opening.command.joined(separator: " ")
     }
-    title = title.split(separator: "\n").joined(separator: " ").truncated(to: width - 2)
+    title = title.split(separator: "\n").joined(separator: " ").printable.truncated(to: width - 2)
     firstProcess = opening.process
     let isOneLine = title.count + 4 + rest.count < width
     let gap = String(repeating: " ", count: max(1, width - 2 - title.count - rest.count))
@@ -125,7 +125,7 @@ public final class TerminalTeller: Teller {
   private func tell(said text: String) {
     let gutter = hasStep ? Self.gutter : "   "
     // A lesson's source breaks its lines where the source is wide; here they flow anew.
-    let flowing = text.split(separator: "\n").joined(separator: " ")
+    let flowing = text.split(separator: "\n").joined(separator: " ").printable
     gap()
     for part in flowing.wrapped(to: width - gutter.count - 1) {
       line((gutter + Style.words(part, color: options.color)).trimmedRight)
@@ -182,7 +182,9 @@ public final class TerminalTeller: Teller {
     guard process != firstProcess, !processes.contains(process), let program = programs[process] else {
       return
     }
-    line("   ┆ " + Style.quiet("[\(process)] is \(program)".truncated(to: width - 5), color: options.color))
+    line(
+      "   ┆ "
+        + Style.quiet("[\(process)] is \(program)".printable.truncated(to: width - 5), color: options.color))
   }
 
   private func tell(call step: Step) {
@@ -239,7 +241,7 @@ public final class TerminalTeller: Teller {
       case .ended(.killed(let signal)): "process \(process) is killed by \(signalName(signal))"
       }
     gap()
-    line("   ┆ " + Style.quiet(text.truncated(to: width - 5), color: options.color))
+    line("   ┆ " + Style.quiet(text.printable.truncated(to: width - 5), color: options.color))
   }
 
   private func tell(_ ending: StoryItem.Ending) {
@@ -330,7 +332,7 @@ public final class TerminalTeller: Teller {
       lines += headLines(label, head, addresses)
     }
     if isNew, let owner = socket.owner {
-      lines += fieldLines("", "held by", "\(owner.name), pid \(owner.process)")
+      lines += fieldLines("", "held by", "\(owner.name), pid \(owner.process)".printable)
     }
     for text in fieldTexts(story, socket: socket, isNew: isNew) {
       lines += fieldLines(lines.isEmpty ? label : "", text.label, text.value)
@@ -448,8 +450,8 @@ public final class TerminalTeller: Teller {
   /// "127.0.0.1:52114 → 127.0.0.1:41873", and for a new socket without addresses what it is.
   private static func addresses(_ socket: SocketSnapshot, isNew: Bool) -> String {
     switch (socket.state.local, socket.state.peer) {
-    case (let local?, let peer?): return "\(local) → \(peer)"
-    case (let local?, nil): return "\(local)"
+    case (let local?, let peer?): return "\(local) → \(peer)".printable
+    case (let local?, nil): return "\(local)".printable
     default:
       guard isNew else { return "" }
       let inode = socket.state.inode.map { "socket:[\($0)]" }

@@ -81,6 +81,11 @@ import Testing
     #expect("a\nb".wrapped(to: 5) == ["a", "b"])
   }
 
+  @Test func wordsFromElsewhereDoNotSteerTheTerminal() {
+    #expect("a\u{1b}[2Jb\u{9b}c\n".printable == "a\\u{1b}[2Jb\\u{9b}c\\u{a}")
+    #expect("plain é →".printable == "plain é →")
+  }
+
   @Test func padsAndCuts() {
     #expect("ab".padded(to: 4) == "ab  ")
     #expect("ab".paddedLeft(to: 4) == "  ab")

@@ -299,6 +299,15 @@ enum Script {
     }
   }
 
+  /// A name with escape sequences in it is shown, and not obeyed.
+  @Test func namesDoNotSteerTheTerminal() throws {
+    let program =
+      "import socket; s = socket.socket(socket.AF_UNIX); s.bind('\\0evil\\x1b[2J\\x07'); s.listen(1)"
+    let result = try Program.run([Place.product("follow"), "-v", "--", try Script.python(), "-c", program])
+    #expect(result.errors.contains("evil"))
+    #expect(!result.errors.unicodeScalars.contains { $0.value == 0x1b || $0.value == 7 })
+  }
+
   @Test func theProgramsOwnStreamsAreLeftAlone() throws {
     let script =
       "import sys; d = sys.stdin.read(); print(d.upper(), end=''); print('err', file=sys.stderr); sys.exit(3)"
