@@ -38,3 +38,14 @@ public func printToStandardError(_ text: String) {
   var text = text
   text.withUTF8 { try? writeAll(UnsafeRawBufferPointer($0), to: STDERR_FILENO) }
 }
+
+/// Makes sure that no file opened here gets the number of a standard stream that was closed, and with it its words.
+/// Returns the streams that were closed. The reserved numbers are close-on-exec: a started program finds them closed.
+public func reserveStandardStreams() -> Set<Int32> {
+  var closed: Set<Int32> = []
+  for number in [STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO] where fcntl(number, F_GETFD) == -1 {
+    // The lowest free number is this one.
+    if open("/dev/null", O_RDWR | O_CLOEXEC) == number { closed.insert(number) }
+  }
+  return closed
+}

@@ -54,7 +54,7 @@ public enum Field: String, CaseIterable, Sendable, Hashable {
     case .local: ("local address", "", .socket, .story)
     case .peer: ("peer address", "", .socket, .story)
     case .uid: ("user id", "", .socket, .measure)
-    case .networkNamespace: ("network namespace's cookie", "", .socket, .measure)
+    case .networkNamespace: ("network namespace", "", .socket, .measure)
     case .receiveQueue: ("receive queue", "bytes", .socket, .story)
     case .readable: ("readable", "bytes", .socket, .measure)
     case .sendQueue: ("send queue", "bytes", .socket, .story)

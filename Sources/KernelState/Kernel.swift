@@ -41,6 +41,9 @@ public final class Kernel {
     socket.number(.networkNamespace).map { $0 == ownNamespace } ?? true
   }
 
+  /// Whether closed, bound sockets are looked for in the list of idle ones: the kernel walks a whole table for each.
+  public var looksForIdle = true
+
   // --- by descriptor ---
 
   /// The socket behind a descriptor of this process, or nil where it is none.
@@ -139,6 +142,7 @@ public final class Kernel {
     }
     guard let local = socket.local, local.port != 0 else { return nil }  // in none of the kernel's tables
     if number == Int32(IPPROTO_TCP), socket.state == TCPState.close.name {
+      guard looksForIdle else { return nil }
       let idle = try? diag.sockets(family: familyNumber, states: [.boundInactive], ports: [local.port])
       guard var found = idle?.first(where: { $0.cookie == cookie }) else { return nil }
       found.set(.listedAs, .text("bound-inactive"), from: "sock_diag TCP_BOUND_INACTIVE")

@@ -22,6 +22,7 @@ public func begin() -> Lesson {
     if let rest = Launcher.becomeTraced(Array(CommandLine.arguments.dropFirst())) {
       return Lesson(port: try port(try syntax(name).parse(rest)))
     }
+    let closed = reserveStandardStreams()
     let words = Array(CommandLine.arguments.dropFirst())
     let arguments = try syntax(name).parse(words)
     let port = try port(arguments)
@@ -30,6 +31,9 @@ public func begin() -> Lesson {
       exit(ExitStatus.success)
     }
     if arguments.has("bare") { return Lesson(port: port) }
+    if closed.contains(STDOUT_FILENO) {
+      throw Complaint("standard output is closed, and the story goes there")
+    }
     exit(try narrate(name, words, arguments))
   } catch {
     exit(command: name, complaint: error)

@@ -31,7 +31,7 @@ enum Advice {
     case (.bind, EACCES) where isInternet:
       return
         "The port lies below net.ipv4.ip_unprivileged_port_start, and the process lacks CAP_NET_BIND_SERVICE."
-    case (.bind, EINVAL) where subject?.local != nil:
+    case (.bind, EINVAL) where subject?.local != nil && call.arguments.int(2) >= 16:
       return "The socket has an address already: it cannot be bound twice."
     case (.listen, EADDRINUSE): return "Another socket listens on this port already."
     case (.listen, EINVAL): return "Only a socket that is not connected can be made to listen."

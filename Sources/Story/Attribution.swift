@@ -1,139 +1,231 @@
+import Glibc
 import KernelState
 import SystemCalls
 import Tracing
 
-/// Whose doing a change is, where several things happen at once: the call's at hand, another thread's that has not returned
-/// yet, or somebody else's.
+/// Whose doing a change or a packet is, where several things happen at once: a call says how well it would explain it.
+///
+/// Made once a call, from the sockets as they were at its entry, and once more when it has returned and its result is known.
 struct Attribution {
+  /// How well a call explains a change. The best claim wins; without one, it happened by itself.
+  enum Claim: Int, Comparable {
+    case none, far, near
+    static func < (a: Claim, b: Claim) -> Bool { a.rawValue < b.rawValue }
+  }
+
+  private enum Kind {
+    /// It asks, or waits; it changes nothing itself.
+    case asks
+    /// It sets its own socket up and moves no data.
+    case setsUp
+    case connects, accepts, sends, receives, closes
+  }
+
   private let call: Call
-  /// The sockets that the call is about, as they were before it and as they are.
-  private let subjects: [SocketSnapshot]
+  private let kind: Kind
+  private let numbers: [Int32]
   private let before: [Int: SocketSnapshot]
+  /// The sockets that the call is about.
+  private var subjects: [Int: SocketSnapshot] = [:]
 
-  init(call: Call, sockets: [SocketSnapshot], before: [SocketSnapshot]) {
+  init(call: Call, before: [SocketSnapshot], after: [SocketSnapshot] = []) {
     self.call = call
+    kind = Self.kind(of: call)
+    numbers = call.descriptors
     self.before = Dictionary(before.map { ($0.id, $0) }) { first, _ in first }
-    subjects = (before + sockets).filter { Self.isSubject($0, of: call) }
-  }
-
-  private func isSubject(_ socket: SocketSnapshot) -> Bool { subjects.contains { $0.id == socket.id } }
-
-  private static func isSubject(_ socket: SocketSnapshot, of call: Call) -> Bool {
-    let numbers = [call.descriptor, call.newDescriptor].compactMap { $0 }
-    if socket.holders.contains(where: { $0.process == call.process && numbers.contains($0.descriptor) }) {
-      return true
+    for socket in before + after where isNamed(socket) {
+      // Where the call has closed it or lost its connection, as it was before.
+      if subjects[socket.id]?.state.peer == nil { subjects[socket.id] = socket }
     }
-    guard let former = socket.formerDescriptor, socket.holders.isEmpty else { return false }
-    return closing.contains(call.systemCall) && (call.descriptor == former || call.systemCall == .closeRange)
   }
 
-  private static let closing: Set<SystemCall> = [.close, .closeRange, .dup2, .dup3]
-  private var closesDescriptors: Bool { Self.closing.contains(call.systemCall) }
-
-  private var makesDescriptors: Bool {
-    call.systemCall.makesDescriptor || [.socketpair, .fcntl, .recvmsg, .recvmmsg].contains(call.systemCall)
+  private static func kind(of call: Call) -> Kind {
+    switch call.systemCall {
+    case .socket, .socketpair, .bind, .listen, .fcntl, .ioctl, .dup: return .setsUp
+    case .setsockopt:
+      // These push out what was held back.
+      let isPush =
+        call.arguments.int(1) == Int32(IPPROTO_TCP)
+        && [TCP_NODELAY, TCP_CORK].contains(call.arguments.int(2))
+      return isPush ? .sends : .setsUp
+    case .connect: return .connects
+    case .accept, .accept4: return .accepts
+    case .write, .writev, .pwritev2, .sendto, .sendmsg, .sendmmsg, .sendfile, .splice: return .sends
+    case .read, .readv, .preadv2, .recvfrom, .recvmsg, .recvmmsg: return .receives
+    case .shutdown, .close, .closeRange, .dup2, .dup3: return .closes
+    default: return .asks
+    }
   }
 
-  /// Calls that wait for what others do: whatever happens while they wait is what they report.
-  private var waits: Bool {
+  /// Whether it may put packets on the wire by itself, so that what follows them is worth waiting for.
+  var maySend: Bool {
+    switch kind {
+    case .connects: true
+    case .sends: call.error == nil
+    case .closes:
+      subjects.values.contains { socket in
+        socket.state.peer != nil || (socket.state.number(.acceptQueue) ?? 0) > 0
+      }
+    case .asks: call.systemCall == .ioUringEnter
+    case .setsUp, .accepts, .receives: false
+    }
+  }
+
+  /// Whether it reports what others do, so that it adopts, alone, what nobody has done.
+  var adoptsTheRest: Bool {
     switch call.systemCall {
     case .poll, .ppoll, .select, .pselect6, .epollWait, .epollPwait, .epollPwait2, .restartSyscall,
       .ioUringEnter:
       true
-    default: false
+    default: kind == .accepts || kind == .receives
     }
   }
 
-  /// Calls that only ask.
-  private var asks: Bool {
-    [.getsockname, .getpeername, .getsockopt, .epollCreate, .epollCreate1, .epollCtl].contains(
-      call.systemCall)
-  }
+  // --- changes ---
 
-  /// Calls that set something up and move no data.
-  private var setsUp: Bool {
-    [.socket, .socketpair, .bind, .listen, .setsockopt, .fcntl, .ioctl, .dup].contains(call.systemCall)
-  }
-
-  /// Whether the call may have done this.
-  func covers(_ change: SocketChange) -> Bool {
-    if asks { return false }
-    if setsUp, case .field(let field) = change.kind, field.from != nil,
-      [.receiveQueue, .readable, .sendQueue, .notSent, .acceptQueue].contains(field.field)
-    {
-      return false
-    }
-    if case .holders(let from, let to) = change.kind {
-      // An accept that has not returned yet: which number it will return is not known.
-      if call.result == nil, [.accept, .accept4].contains(call.systemCall), from.isEmpty {
-        return to.contains { $0.process == call.process }
-          && subjects.contains { listener in
-            listener.state.local?.port == change.socket.state.local?.port
-          }
-      }
-      return from.count < to.count
-        ? makesDescriptors && isSubject(change.socket) : closesDescriptors && concernsClosed(from, to)
-    }
-    if isSubject(change.socket) { return true }
-    if case .appeared = change.kind, call.result == nil, makesDescriptors {
-      return change.socket.holders.contains { $0.process == call.process }
-    }
-    if subjects.isEmpty { return call.systemCall == .socketpair || call.systemCall == .closeRange }
-    return subjects.contains { subject in
-      isOtherEnd(change.socket, of: subject) && reachesOtherEnd(change) || isQueue(change.socket, of: subject)
+  func claim(_ change: SocketChange) -> Claim {
+    if kind == .asks { return .none }
+    let socket = change.socket
+    let isSubject = subjects[socket.id] != nil
+    switch change.kind {
+    case .appeared: return claim(appeared: socket)
+    case .vanished: return kind != .closes ? .none : isSubject ? .near : isReached(socket) ? .far : .none
+    case .closeOnExec:
+      return isSubject && [.fcntl, .ioctl, .closeRange].contains(call.systemCall) ? .near : .none
+    case .holders(let from, let to):
+      let gained = to.filter { !from.contains($0) }
+      if !gained.isEmpty { return claim(gained: gained, by: socket) }
+      return kind == .closes && from.allSatisfy({ to.contains($0) || isClosed($0) }) ? .near : .none
+    case .field(let field): return claim(field, of: socket, isSubject: isSubject)
     }
   }
 
-  /// Whether it adopts what nobody else has done.
-  var adoptsTheRest: Bool {
-    if waits { return true }
-    let receives: [SystemCall] = [.accept, .accept4, .read, .readv, .preadv2, .recvfrom, .recvmsg, .recvmmsg]
-    return receives.contains(call.systemCall)
+  private func claim(appeared socket: SocketSnapshot) -> Claim {
+    if socket.holders.isEmpty || kind == .accepts {
+      // The other end of a connection that this call makes, or one that waits to be accepted.
+      return kind == .connects && isReached(socket)
+        ? .near : kind == .accepts && isFromListener(socket) ? .near : .none
+    }
+    guard socket.holders.contains(where: { $0.process == call.process }) else {
+      return kind == .connects && isReached(socket) ? .near : .none
+    }
+    if call.result != nil { return subjects[socket.id] != nil || takesDescriptors ? .near : .none }
+    // It has not returned: what it makes is known by its kind only.
+    return [.socket, .socketpair].contains(call.systemCall) && socket.state.peer == nil
+      ? .near
+      : takesDescriptors ? .far : .none
   }
 
-  private func concernsClosed(_ from: [SocketSnapshot.Holder], _ to: [SocketSnapshot.Holder]) -> Bool {
-    let gone = from.filter { !to.contains($0) }
-    return gone.allSatisfy { holder in
-      holder.process == call.process
-        && (call.systemCall == .closeRange
-          || [call.descriptor, call.newDescriptor].contains(holder.descriptor))
+  private func claim(gained: [SocketSnapshot.Holder], by socket: SocketSnapshot) -> Claim {
+    guard gained.contains(where: { $0.process == call.process }) else { return .none }
+    if takesDescriptors { return .near }
+    if kind == .accepts { return isFromListener(socket) ? .near : .none }
+    if call.result != nil { return gained.contains { numbers.contains($0.descriptor) } ? .near : .none }
+    return [.dup, .dup2, .dup3, .fcntl].contains(call.systemCall) && subjects[socket.id] != nil
+      ? .near : .none
+  }
+
+  private func claim(_ change: FieldChange, of socket: SocketSnapshot, isSubject: Bool) -> Claim {
+    let grows = Self.grows(change)
+    let isIncoming = [.receiveQueue, .readable].contains(change.field)
+    let isOutgoing = [.sendQueue, .notSent].contains(change.field)
+    switch kind {
+    case .asks: return .none
+    case .setsUp:
+      if !isSubject || isIncoming || isOutgoing { return .none }
+      return change.field == .acceptQueue && change.from != nil ? .none : .near
+    case .receives:
+      if isSubject { return isIncoming && !grows ? .near : .none }
+      return isReached(socket) && isOutgoing && !grows ? .far : .none
+    case .accepts:
+      return isSubject && [.acceptQueue, .backlog].contains(change.field) && !grows ? .near : .none
+    case .connects, .sends, .closes:
+      if isSubject { return isIncoming && grows && kind == .sends ? .none : .near }
+      if isIncoming && !grows { return .none }
+      return isReached(socket) ? .far : .none
     }
   }
 
-  /// What arrives at the other end comes from here; what is read there does not.
-  private func reachesOtherEnd(_ change: SocketChange) -> Bool {
-    guard case .field(let field) = change.kind, [.receiveQueue, .readable].contains(field.field),
-      case .number(let to)? = field.to?.value
-    else { return true }
-    if case .number(let from)? = field.from?.value { return to > from }
+  private static func grows(_ change: FieldChange) -> Bool {
+    guard case .number(let to)? = change.to?.value else { return false }
+    if case .number(let from)? = change.from?.value { return to > from }
     return true
   }
 
-  /// The addresses of a socket; where a reset has just taken them, those of before.
+  // --- packets ---
+
+  /// Whether the call may have sent a packet, or have been answered by it.
+  func covers(_ packet: Packet) -> Bool {
+    switch kind {
+    case .asks, .setsUp, .accepts: return false
+    case .connects, .sends, .receives, .closes: break
+    }
+    let ends = [packet.from.canonical, packet.to.canonical]
+    if call.systemCall == .connect, subjects.values.allSatisfy({ $0.state.peer == nil }) {
+      // Refused: the socket has lost what it dialled.
+      return subjects.values.contains { socket in ends.contains { $0.port == socket.state.local?.port } }
+    }
+    return subjects.values.contains { socket in
+      guard let local = socket.state.local?.canonical, local.port != 0 else { return false }
+      if let peer = socket.state.peer?.canonical { return ends == [local, peer] || ends == [peer, local] }
+      return kind == .closes && ends.contains { $0.port == local.port }
+    }
+  }
+
+  // --- which socket ---
+
+  private func isNamed(_ socket: SocketSnapshot) -> Bool {
+    if call.systemCall == .closeRange { return socket.holders.contains { isClosed($0) } }
+    return socket.holders.contains { $0.process == call.process && numbers.contains($0.descriptor) }
+  }
+
+  private func isClosed(_ holder: SocketSnapshot.Holder) -> Bool {
+    guard holder.process == call.process else { return false }
+    switch call.systemCall {
+    case .closeRange:
+      let number = UInt32(bitPattern: holder.descriptor)
+      let (first, last) = (
+        UInt32(truncatingIfNeeded: call.arguments[0]), UInt32(truncatingIfNeeded: call.arguments[1])
+      )
+      return number >= first && number <= last
+    case .dup2, .dup3: return holder.descriptor == call.arguments.int(1)
+    default: return holder.descriptor == call.arguments.int(0)
+    }
+  }
+
+  /// Whether descriptors may come to it by way of a message. See: unix(7), SCM_RIGHTS
+  private var takesDescriptors: Bool { [.recvmsg, .recvmmsg].contains(call.systemCall) }
+
   private func ends(_ socket: SocketSnapshot) -> (local: SocketAddress?, peer: SocketAddress?) {
+    // A reset takes a socket's addresses: then those of before count.
     let state = socket.state.peer == nil ? before[socket.id]?.state ?? socket.state : socket.state
     return (state.local?.canonical, state.peer?.canonical)
   }
 
-  private func isOtherEnd(_ socket: SocketSnapshot, of subject: SocketSnapshot) -> Bool {
-    guard let local = subject.state.local?.canonical, let peer = subject.state.peer?.canonical else {
-      return false
-    }
+  /// Whether a socket is at the other end of what the call is about.
+  private func isReached(_ socket: SocketSnapshot) -> Bool {
     let other = ends(socket)
-    return other.local == peer && (other.peer ?? local) == local
+    return subjects.values.contains { subject in
+      // Datagrams and Unix sockets: the kernel does not say which other socket is meant, but of which family it is.
+      if !subject.state.isTCP { return subject.state.family == socket.state.family && !socket.state.isTCP }
+      guard let local = subject.state.local?.canonical else { return false }
+      if let peer = subject.state.peer?.canonical {
+        if socket.state.isListening { return kind == .connects && other.local?.port == peer.port }
+        return other.local == peer && (other.peer ?? local) == local
+      }
+      // A listening socket, and what waits in it, seen from either side.
+      return kind == .closes && (isFrom(local, other.local) || isFrom(local, other.peer))
+    }
   }
 
-  /// A listening socket and the connections that wait in it, seen from either side.
-  private func isQueue(_ socket: SocketSnapshot, of subject: SocketSnapshot) -> Bool {
-    let other = ends(socket)
-    guard let port = other.local?.port, port != 0 else { return false }
-    switch call.systemCall {
-    case .connect: return socket.state.isListening && subject.state.peer?.port == port
-    case .accept, .accept4, .close, .shutdown, .listen:
-      let isListener = subject.state.isListening || call.newDescriptor != nil
-      return isListener
-        && (subject.state.local?.port == port || subject.state.local?.port == other.peer?.port)
-    default: return false
+  private func isFromListener(_ socket: SocketSnapshot) -> Bool {
+    subjects.values.contains { subject in
+      guard let local = subject.state.local?.canonical else { return false }
+      return subject.state.isListening && isFrom(local, ends(socket).local)
     }
+  }
+
+  private func isFrom(_ listener: SocketAddress, _ address: SocketAddress?) -> Bool {
+    address == listener || listener.isWildcard && address?.port == listener.port
   }
 }

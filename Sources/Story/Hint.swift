@@ -56,9 +56,9 @@ enum Everything {
     Field.allCases.flatMap { field -> [String] in
       guard let reading = state.readings[field] else { return [] }
       let value = "\(reading.value)".printable + (field.unit.isEmpty ? "" : " \(field.unit)")
-      let line = field.label.padded(to: 25) + value.padded(to: 18) + " " + reading.source
+      let line = field.label.padded(to: 27) + value.padded(to: 17) + " " + reading.source
       if line.count <= width { return [line] }
-      let short = field.label.padded(to: 25) + value
+      let short = field.label.padded(to: 27) + value
       let first = short.count <= width ? [short] : [field.label, "  " + value]
       return first + reading.source.wrapped(to: width - 2).map { "  " + $0 }
     }

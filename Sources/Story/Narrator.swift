@@ -45,17 +45,16 @@ public final class Narrator {
     let began: UInt64
     let time: UInt64
     var isToldAsWaiting = false
+    let before: [SocketSnapshot]
+    let attribution: Attribution
     /// What it did, seen while another thread's call was told.
     var changes: [SocketChange] = []
-
-    func attribution(_ sockets: [SocketSnapshot]) -> Attribution {
-      Attribution(call: call, sockets: sockets, before: sockets)
-    }
+    var packets: [Packet] = []
   }
 
   private var running: [pid_t: Running] = [:]
   private var meanwhile: [SocketChange] = []
-  private var packets: [Packet] = []
+  private var strayPackets: [Packet] = []
   private var stepCount = 0
   private var isPauseDue = false
   private var lastProcess: pid_t?
@@ -63,6 +62,7 @@ public final class Narrator {
   private var lostPackets: UInt64 = 0
   private var hasBegun = false
   private var interruptions = 0
+  private var lastInterruption: (signal: Int32, time: UInt64) = (0, 0)
   private var mainEnd: Tracer.Status?
   private var isInterruptionTold = false
   private var isTapRefusalTold = false
@@ -144,13 +144,18 @@ public final class Narrator {
         leave(call)
       case .abandoned(let call):
         // What it did is told, if by nobody's name.
-        if let lost = running.removeValue(forKey: call.thread) { meanwhile += lost.changes }
+        if let lost = running.removeValue(forKey: call.thread) {
+          meanwhile += lost.changes
+          strayPackets += lost.packets
+        }
       case .said(_, let bytes): say(bytes)
       case .quiet:
         tellWaiting()
         if interruptions == 1, !isInterruptionTold {
           isInterruptionTold = true
-          tell(.note("The program got the signal, and goes on. A second one ends it."))
+          let who =
+            mainEnd == nil ? "The program got the signal" : "The program has ended; what it started has not,"
+          tell(.note("\(who) and goes on. A second signal ends it."))
         }
       case .ending(let process):
         guard hasBegun, process == tracer.process else { continue }
@@ -219,41 +224,67 @@ public final class Narrator {
     running[call.thread] = Running(
       call: call, full: CallText(call, memory: memory), short: CallText(call, memory: memory, style: .short),
       descriptors: descriptors(of: call.thread), began: Self.now(CLOCK_MONOTONIC),
-      time: Self.now(CLOCK_REALTIME))
+      time: Self.now(CLOCK_REALTIME), before: world.sockets,
+      attribution: Attribution(call: call, before: world.sockets))
   }
 
-  /// Gives changes to the calls, of other threads, that have made them and not returned yet; the rest happened meanwhile.
+  /// Gives each change to the call that explains it best, of those that have not returned yet; the rest happened meanwhile.
   private func distribute(_ changes: [SocketChange]) {
     for change in changes {
-      let maker = running.first { $0.value.attribution(world.sockets).covers(change) }
-      if let maker { running[maker.key]?.changes.append(change) } else { meanwhile.append(change) }
+      if let maker = claimant(change).thread {
+        running[maker]?.changes.append(change)
+      } else {
+        meanwhile.append(change)
+      }
     }
+  }
+
+  private func claimant(_ change: SocketChange) -> (thread: pid_t?, claim: Attribution.Claim) {
+    var best: (thread: pid_t?, claim: Attribution.Claim, began: UInt64) = (nil, .none, .max)
+    for (thread, call) in running {
+      let claim = call.attribution.claim(change)
+      // Of two that explain it alike, the one that has been at it for longer.
+      if claim > best.claim || claim == best.claim && claim != .none && call.began < best.began {
+        best = (thread, claim, call.began)
+      }
+    }
+    return (best.thread, best.claim)
   }
 
   private func leave(_ call: Call) {
     guard let text = running.removeValue(forKey: call.thread), let result = call.result else { return }
     let before = world.sockets
-    let observed = settle(after: call)
-    let attribution = Attribution(call: call, sockets: world.sockets, before: before)
-    let own = observed.filter(attribution.covers)
-    let others = observed.filter { !attribution.covers($0) }
-    let isAlone = running.isEmpty && attribution.adoptsTheRest
-    let changes = text.changes + (isAlone ? observed : own)
-    collectPackets(formerly: before)
+    let observed = settle(after: call, isSent: text.attribution.maySend)
+    let attribution = Attribution(call: call, before: text.before, after: world.sockets)
+    var changes = text.changes
+    var others: [SocketChange] = []
+    for change in observed {
+      let claim = attribution.claim(change)
+      let rival = claimant(change).claim
+      let isOwn =
+        claim != .none ? claim >= rival : rival == .none && running.isEmpty && attribution.adoptsTheRest
+      if isOwn { changes.append(change) } else { others.append(change) }
+    }
+    let packets = collectPackets(formerly: before)
+    let own = packets.filter { attribution.covers($0) || running.isEmpty && attribution.adoptsTheRest }
+    for packet in packets where !own.contains(packet) {
+      let sender = running.first { $0.value.attribution.covers(packet) }
+      if let sender { running[sender.key]?.packets.append(packet) } else { strayPackets.append(packet) }
+    }
     let memory = ProcessMemory(process: call.thread)
     stepCount += 1
     let step = Step(
       number: stepCount, time: text.time, call: call,
       text: text.full.finished(result: result, memory: memory),
       shortText: text.short.finished(result: result, memory: memory), before: before, after: world.sockets,
-      meanwhile: meanwhile, changes: changes, packets: packets,
+      meanwhile: meanwhile, changes: changes, strayPackets: strayPackets, ownPackets: text.packets + own,
       descriptors: DescriptorList(before: text.descriptors, after: descriptors(of: call.thread)),
       portHolder: portHolder(call))
     meanwhile = []
-    packets = []
+    strayPackets = []
     tell(.step(step))
     // Seen only now, and not this call's doing: it happened before the next step.
-    if !isAlone { distribute(others) }
+    distribute(others)
     noteRefusals()
     if call.systemCall == .ioUringSetup, call.error == nil {
       tell(
@@ -292,19 +323,23 @@ public final class Narrator {
 
   private func tellEnding(_ status: Tracer.Status?) {
     let before = world.sockets
-    let changes = settle(after: nil)
-    collectPackets(formerly: before)
+    let changes = settle(after: nil, isSent: true)
+    let packets = strayPackets + collectPackets(formerly: before)
     tell(
       .ending(
         StoryItem.Ending(
           process: tracer.process, status: status, changes: meanwhile + changes, packets: packets,
           sockets: world.sockets)))
     meanwhile = []
-    packets = []
+    strayPackets = []
   }
 
   /// What to exit with, where the signal means the end.
   private func interrupted(_ signal: Int32, fromTerminal: Bool) -> Int32? {
+    // A signal sent to the whole group, and by somebody to us alone as well, is one.
+    let now = Self.now(CLOCK_MONOTONIC)
+    defer { lastInterruption = (signal, now) }
+    if signal == lastInterruption.signal, now &- lastInterruption.time < 300_000_000 { return nil }
     interruptions += 1
     if case .program = subject, hasBegun, interruptions == 1 {
       // The program may have its own way to end; its story goes on until it does.
@@ -332,8 +367,7 @@ public final class Narrator {
   }
 
   private func focus(_ call: Call) -> World.Descriptors {
-    let numbers = [call.descriptor, call.newDescriptor].compactMap { $0 }
-    return World.Descriptors(process: call.process, sockets: numbers, reader: call.thread)
+    World.Descriptors(process: call.process, sockets: call.descriptors, reader: call.thread)
   }
 
   private func descriptors(of thread: pid_t) -> [Int32] {
@@ -378,11 +412,11 @@ public final class Narrator {
   /// Reads until two readings agree and no socket is on its way to another state.
   ///
   /// Only after a call that may have sent something: everything else is done when it returns.
-  private func settle(after call: Call?) -> [SocketChange] {
+  private func settle(after call: Call?, isSent: Bool) -> [SocketChange] {
     let before = world.sockets
     let focus = call.map(self.focus)
     world.observe(openDescriptors(), focus: focus)
-    if call.map(Self.maySend) ?? true, world.sockets.contains(where: { $0.state.isTCP }) {
+    if isSent, world.sockets.contains(where: { $0.state.isTCP }) {
       for _ in 0..<Self.settlingReadings {
         var time = timespec(tv_sec: 0, tv_nsec: 5_000_000)
         nanosleep(&time, nil)
@@ -396,21 +430,15 @@ public final class Narrator {
     return World.changes(from: before, to: world.sockets)
   }
 
-  private static func maySend(_ call: Call) -> Bool {
-    switch call.systemCall {
-    case .connect, .shutdown, .close, .closeRange, .dup2, .dup3, .ioUringEnter: true
-    case .write, .writev, .pwritev2, .sendto, .sendmsg, .sendmmsg, .sendfile, .splice: call.error == nil
-    default: false
-    }
-  }
-
-  private func collectPackets(formerly: [SocketSnapshot]) {
-    guard let tap else { return }
-    packets += tap.drain().filter { world.owns($0, formerly: formerly) }.map { relative.number($0) }
+  /// What passed since the last time, of the sockets of this story.
+  private func collectPackets(formerly: [SocketSnapshot]) -> [Packet] {
+    guard let tap else { return [] }
+    let packets = tap.drain().filter { world.owns($0, formerly: formerly) }.map { relative.number($0) }
     if tap.lost > lostPackets {
       tell(.note("\(counted(Int(clamping: tap.lost - lostPackets), "packet")) came too fast to be shown."))
       lostPackets = tap.lost
     }
+    return packets
   }
 
   private func noteRefusals() {

@@ -87,8 +87,14 @@ public struct Step: Sendable {
   public let meanwhile: [SocketChange]
   /// What changed from this call's entry to its exit.
   public let changes: [SocketChange]
-  /// What passed the loopback interface since the step before.
-  public let packets: [Packet]
+  /// What passed the loopback interface since the step before, and is no doing of this call.
+  public let strayPackets: [Packet]
+  /// What this call sent, and what was answered.
+  public let ownPackets: [Packet]
+  /// Both, in the order in which they passed.
+  public var packets: [Packet] {
+    strayPackets.isEmpty ? ownPackets : (strayPackets + ownPackets).sorted { $0.time < $1.time }
+  }
   public let descriptors: DescriptorList
   /// Who has the port that bind was refused for, where that can be found out.
   public let portHolder: String?
@@ -101,7 +107,7 @@ public struct Step: Sendable {
 
   /// The sockets that the call names or made.
   public func concerns(_ socket: SocketSnapshot) -> Bool {
-    let numbers = [call.descriptor, call.newDescriptor].compactMap { $0 }
+    let numbers = call.descriptors
     if socket.holders.isEmpty, let former = socket.formerDescriptor {
       // Closed by this very call.
       return call.systemCall == .close && former == call.descriptor

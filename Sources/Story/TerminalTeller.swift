@@ -38,6 +38,8 @@ public final class TerminalTeller: Teller {
   /// The step before, and how often it has come again without any change.
   private var lastStep: Step?
   private var repetitions = 0
+  /// What the label of the socket at hand takes, where that is more than usual.
+  private var labelWidth = 0
   private var lastWaiting: String?
 
   private var width: Int { min(options.width, 100) }
@@ -136,9 +138,7 @@ public final class TerminalTeller: Teller {
   private func tell(_ step: Step) {
     gap()
     introduce(step.call.process)
-    // What passed before the call was let go on is not its doing.
-    let early = step.packets.filter { $0.time < step.time }
-    let meanwhile = changeLines(step.meanwhile, step: nil) + ladderLines(early, step)
+    let meanwhile = changeLines(step.meanwhile, step: nil) + ladderLines(step.strayPackets, step)
     if !meanwhile.isEmpty {
       line("   ┆ " + Style.quiet("meanwhile", color: options.color))
       for text in meanwhile { line(("   ┆ " + text).trimmedRight) }
@@ -160,7 +160,7 @@ public final class TerminalTeller: Teller {
         body((index == 0 ? "  ▸ " : "    ") + part)
       }
     }
-    for text in ladderLines(step.packets.filter { $0.time >= step.time }, step) { body(text) }
+    for text in ladderLines(step.ownPackets, step) { body(text) }
     if options.isVerbose { tellEverything(step) }
     overview.add(step)
     processes.insert(step.call.process)
@@ -229,6 +229,7 @@ public final class TerminalTeller: Teller {
     // Processes that have nothing to do with sockets, a shell's helpers say, are not part of the story.
     if case .started(let parent?) = event {
       guard processes.contains(parent) else { return }
+      processes.insert(process)
     } else {
       guard processes.contains(process) else { return }
     }
@@ -308,7 +309,7 @@ public final class TerminalTeller: Teller {
         showsAddresses = true
       case .vanished:
         isGone = true
-        heads.append("\(socket.state.state ?? "socket") → gone")
+        heads.append("\(socket.state.state ?? socket.state.text(.type) ?? "socket") → gone")
       case .holders(let from, let to):
         if from.isEmpty { showsAddresses = true }
         heads += Self.holders(from, to, state: socket.state.state)
@@ -317,7 +318,7 @@ public final class TerminalTeller: Teller {
       case .field(let field):
         switch field.field {
         case .state:
-          heads.append("\(Self.text(field.from, .state)) → \(Self.text(field.to, .state))")
+          if let from = field.from, let to = field.to { heads.append("\(from.value) → \(to.value)") }
           showsAddresses = true
         case .local, .peer: showsAddresses = true
         default: if isTold(field, of: socket, step: step) { story.append(field) }
@@ -325,6 +326,8 @@ public final class TerminalTeller: Teller {
       }
     }
     let label = isGone ? socket.formerLabel : self.label(socket)
+    labelWidth = min(label.count, 20)
+    defer { labelWidth = 0 }
     var lines: [String] = []
     let addresses = showsAddresses ? Self.addresses(socket, isNew: isNew) : ""
     if !heads.isEmpty || showsAddresses {
@@ -437,12 +440,15 @@ public final class TerminalTeller: Teller {
     if to.isEmpty { return [] }  // the label says it
     let lost = from.filter { !to.contains($0) }
     let gained = to.filter { !from.contains($0) }
+    let new = Set(gained.map(\.process)).subtracting(from.map(\.process))
+    var texts = new.sorted().map { "also held by process \($0)" }
+    if gained.contains(where: { !new.contains($0.process) }) {
+      texts.append("one socket, \(to.count) descriptors")
+    }
     let processes = Set((from + to).map(\.process))
-    var texts = gained.filter { holder in !from.contains { $0.process == holder.process } }
-      .map { "also held by process \($0.process)" }
-    if gained.count > texts.count { texts.append("one socket, \(to.count) descriptors") }
     texts += lost.map {
-      "fd \($0.descriptor) closed" + (processes.count > 1 ? " by process \($0.process)" : "")
+      processes.count > 1
+        ? "process \($0.process) closed its fd \($0.descriptor)" : "fd \($0.descriptor) closed"
     }
     return texts
   }
@@ -493,7 +499,7 @@ public final class TerminalTeller: Teller {
   private static let headColumn = 25
 
   private func headLines(_ label: String, _ head: String, _ addresses: String) -> [String] {
-    let start = "  " + label.padded(to: Self.labelColumn) + " "
+    let start = "  " + label.padded(to: max(Self.labelColumn, labelWidth)) + " "
     let styled = Style.changed(head, color: options.color)
     if addresses.isEmpty {
       let parts = head.wrapped(to: width - 6 - start.count)
@@ -508,13 +514,16 @@ public final class TerminalTeller: Teller {
         start + styled + String(repeating: " ", count: max(1, Self.headColumn + 1 - head.count)) + addresses
       ]
     }
-    return [start + styled]
+    return head.wrapped(to: width - 6 - start.count).enumerated().map { index, part in
+      (index == 0 ? start : String(repeating: " ", count: start.count))
+        + Style.changed(part, color: options.color)
+    }
       + addresses.wrapped(to: width - 6 - start.count).map { String(repeating: " ", count: start.count) + $0 }
   }
 
   /// A field and its value beside each other, and below each other where that is too wide.
   private func fieldLines(_ label: String, _ name: String, _ value: String) -> [String] {
-    let start = "  " + label.padded(to: Self.labelColumn) + " "
+    let start = "  " + label.padded(to: max(Self.labelColumn, labelWidth)) + " "
     let room = width - 6 - start.count
     for column in [Self.headColumn + 1, name.count + 2]
     where max(column, name.count + 1) + value.count <= room {

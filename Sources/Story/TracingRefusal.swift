@@ -18,6 +18,9 @@ enum TracingRefusal {
       return Complaint("this kernel cannot say which call a program makes (\(error)); Linux 5.3 or later can")
     case ("ptrace", ENOSYS):
       return Complaint("this system has no ptrace (\(error)); gVisor and some containers leave it out")
+    case (_, EMFILE), (_, ENFILE):
+      return Complaint("\(error): raise the limit of open files; ulimit -n 64 is enough here")
+    case ("posix_spawn", EAGAIN): return Complaint("\(error): no more processes are allowed; see ulimit -u")
     default: return Complaint("\(error)")
     }
   }

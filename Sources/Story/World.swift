@@ -105,6 +105,7 @@ final class World {
     let before = sockets
     var sight = Sight(before: before, followed: Set(processes.map(\.process)))
     let focus = before.count > Self.manySockets ? focus : nil
+    kernel.looksForIdle = focus == nil
     var carried: [SocketSnapshot.Holder: SocketSnapshot] = [:]
     for socket in before { for holder in socket.holders { carried[holder] = socket } }
     let meant = focus.map { Self.neighbourhood(of: $0.holders(), among: before, carried) }

@@ -60,6 +60,17 @@ public struct Call: Sendable, Hashable {
   /// The descriptor that the call is about, where there is one.
   public var descriptor: Int32? { systemCall.descriptorArgument.map { arguments.int($0) } }
 
+  /// All descriptors that the call names or made.
+  public var descriptors: [Int32] {
+    let further: Int32? =
+      switch systemCall {
+      case .sendfile, .dup2, .dup3: arguments.int(1)
+      case .splice: arguments.int(2)
+      default: nil
+      }
+    return [descriptor, further, newDescriptor].compactMap { $0 }
+  }
+
   /// How many bytes it moved in or out. Read while the program still stands at the call's exit.
   public func bytesMoved(memory: any ProgramMemory) -> UInt64 {
     guard let result, result > 0 else { return 0 }

@@ -62,6 +62,8 @@ public final class Tracer {
     let process: pid_t
     /// The call that it is in, from the stop at its entry on.
     var call: Call?
+    /// Its last told call is to be resumed by restart_syscall.
+    var isRestarting = false
     /// It has been seen on its way out.
     var isExiting = false
   }
@@ -434,6 +436,10 @@ public final class Tracer {
       pending.append(.said(process: process, bytes: bytes))
       return
     }
+    let isRestarting = threads[thread]?.isRestarting ?? false
+    threads[thread]?.isRestarting = false
+    // Whatever else it resumes, a sleep say, is not about sockets.
+    if systemCall == .restartSyscall, !isRestarting { return }
     tables[process]?.reader = thread
     guard tables[process]?.concerns(call) ?? false else {
       // It runs unseen from here; what it closes, other calls may soon open as something else.
@@ -455,6 +461,7 @@ public final class Tracer {
     threads[thread]?.call = nil
     call.returned = stopped
     call.result = info.exit.rval
+    threads[thread]?.isRestarting = info.exit.rval == -516  // ERESTART_RESTARTBLOCK
     tables[call.process]?.apply(call)
     pending.append(.returned(call))
   }

@@ -69,7 +69,8 @@ import Testing
     return Step(
       number: 1, time: 0, call: call, text: text, shortText: text, before: [], after: [], meanwhile: [],
       changes: [],
-      packets: [], descriptors: DescriptorList(before: [], after: []), portHolder: holder)
+      strayPackets: [], ownPackets: [], descriptors: DescriptorList(before: [], after: []), portHolder: holder
+    )
   }
 
   @Test func failuresSayWhatToDo() {
@@ -95,7 +96,8 @@ import Testing
           number: number, time: 0, call: call, text: text, shortText: text, before: [], after: [],
           meanwhile: [],
           changes: [],
-          packets: [], descriptors: DescriptorList(before: [], after: []), portHolder: nil))
+          strayPackets: [], ownPackets: [], descriptors: DescriptorList(before: [], after: []),
+          portHolder: nil))
     }
     let lines = overview.lines(width: 80, color: false)
     #expect(lines.count < 70)

@@ -54,6 +54,7 @@ func run() throws(Complaint) -> Int32 {
       "\(command.first ?? "") was not started: \(failure)\(hint)",
       status: failure.rawValue == ENOENT ? 127 : 126)
   }
+  let closed = reserveStandardStreams()
   let arguments = try syntax.parse(words)
   if arguments.has("help") {
     print(syntax.help(width: Terminal(descriptor: STDOUT_FILENO).width), terminator: "")
@@ -66,6 +67,9 @@ func run() throws(Complaint) -> Int32 {
 
   signal(SIGPIPE, SIG_IGN)  // a story that nobody reads is no reason to end the program
   let only = try arguments["only"].map { list throws(Complaint) in try calls(list) }
+  if arguments["output"] == nil, closed.contains(STDERR_FILENO) {
+    throw Complaint("standard error is closed, and the story would go there; give it a file with -o")
+  }
   let output = try output(arguments["output"])
   var telling = Telling(arguments, to: output.descriptor)
   telling.text.collapsesRepetitions = !arguments.has("step")
