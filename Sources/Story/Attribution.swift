@@ -25,11 +25,14 @@ struct Attribution {
   private let kind: Kind
   private let numbers: [Int32]
   private let before: [Int: SocketSnapshot]
+  /// The address that a connect dials.
+  private let target: SocketAddress?
   /// The sockets that the call is about.
   private var subjects: [Int: SocketSnapshot] = [:]
 
-  init(call: Call, before: [SocketSnapshot], after: [SocketSnapshot] = []) {
+  init(call: Call, target: SocketAddress? = nil, before: [SocketSnapshot], after: [SocketSnapshot] = []) {
     self.call = call
+    self.target = target?.canonical
     kind = Self.kind(of: call)
     numbers = call.descriptors
     self.before = Dictionary(before.map { ($0.id, $0) }) { first, _ in first }
@@ -109,7 +112,9 @@ struct Attribution {
     guard socket.holders.contains(where: { $0.process == call.process }) else {
       return kind == .connects && isReached(socket) ? .near : .none
     }
-    if call.result != nil { return subjects[socket.id] != nil || takesDescriptors ? .near : .none }
+    if call.result != nil, call.systemCall != .socketpair {
+      return subjects[socket.id] != nil || takesDescriptors ? .near : .none
+    }
     // It has not returned: what it makes is known by its kind only.
     return [.socket, .socketpair].contains(call.systemCall) && socket.state.peer == nil
       ? .near
@@ -132,15 +137,19 @@ struct Attribution {
     switch kind {
     case .asks: return .none
     case .setsUp:
-      if !isSubject || isIncoming || isOutgoing { return .none }
-      return change.field == .acceptQueue && change.from != nil ? .none : .near
+      // A queue that is there for the first time is empty; one that fills is filled by others.
+      let isQueue = isIncoming || isOutgoing || change.field == .acceptQueue
+      return isSubject && (!isQueue || change.from == nil) ? .near : .none
     case .receives:
       if isSubject { return isIncoming && !grows ? .near : .none }
       return isReached(socket) && isOutgoing && !grows ? .far : .none
     case .accepts:
       return isSubject && [.acceptQueue, .backlog].contains(change.field) && !grows ? .near : .none
     case .connects, .sends, .closes:
-      if isSubject { return isIncoming && grows && kind == .sends ? .none : .near }
+      // What comes in here was sent by others, unless a datagram was sent to oneself.
+      if isSubject {
+        return isIncoming && grows && kind == .sends ? (isReached(socket) ? .far : .none) : .near
+      }
       if isIncoming && !grows { return .none }
       return isReached(socket) ? .far : .none
     }
@@ -161,9 +170,10 @@ struct Attribution {
     case .connects, .sends, .receives, .closes: break
     }
     let ends = [packet.from.canonical, packet.to.canonical]
-    if call.systemCall == .connect, subjects.values.allSatisfy({ $0.state.peer == nil }) {
-      // Refused: the socket has lost what it dialled.
-      return subjects.values.contains { socket in ends.contains { $0.port == socket.state.local?.port } }
+    if kind == .connects, let target, ends.contains(target) {
+      // Before it returns, and where it was refused, the socket does not say whom it dialled.
+      let near = ends[0] == target ? ends[1] : ends[0]
+      return subjects.values.allSatisfy { ($0.state.local?.port ?? near.port) == near.port }
     }
     return subjects.values.contains { socket in
       guard let local = socket.state.local?.canonical, local.port != 0 else { return false }

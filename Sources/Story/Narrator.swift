@@ -47,6 +47,8 @@ public final class Narrator {
     var isToldAsWaiting = false
     let before: [SocketSnapshot]
     let attribution: Attribution
+    /// The address that a connect dials.
+    let target: SocketAddress?
     /// What it did, seen while another thread's call was told.
     var changes: [SocketChange] = []
     var packets: [Packet] = []
@@ -218,14 +220,15 @@ public final class Narrator {
 
   private func enter(_ call: Call) {
     guard isTold(call.systemCall) else { return }
-    noteAddress(call)
+    let target = call.systemCall == .connect ? address(call) : nil
+    if let target { world.note(address: target) }
     distribute(world.observe(openDescriptors(), focus: focus(call)))
     let memory = ProcessMemory(process: call.thread)
     running[call.thread] = Running(
       call: call, full: CallText(call, memory: memory), short: CallText(call, memory: memory, style: .short),
       descriptors: descriptors(of: call.thread), began: Self.now(CLOCK_MONOTONIC),
       time: Self.now(CLOCK_REALTIME), before: world.sockets,
-      attribution: Attribution(call: call, before: world.sockets))
+      attribution: Attribution(call: call, target: target, before: world.sockets), target: target)
   }
 
   /// Gives each change to the call that explains it best, of those that have not returned yet; the rest happened meanwhile.
@@ -255,7 +258,8 @@ public final class Narrator {
     guard let text = running.removeValue(forKey: call.thread), let result = call.result else { return }
     let before = world.sockets
     let observed = settle(after: call, isSent: text.attribution.maySend)
-    let attribution = Attribution(call: call, before: text.before, after: world.sockets)
+    let attribution = Attribution(
+      call: call, target: text.target, before: text.before, after: world.sockets)
     var changes = text.changes
     var others: [SocketChange] = []
     for change in observed {
@@ -372,10 +376,6 @@ public final class Narrator {
 
   private func descriptors(of thread: pid_t) -> [Int32] {
     numberedEntries(ofDirectory: "/proc/\(thread)/fd") ?? []
-  }
-
-  private func noteAddress(_ call: Call) {
-    if call.systemCall == .connect, let address = address(call) { world.note(address: address) }
   }
 
   /// Who has the port that a bind was refused for.

@@ -296,7 +296,7 @@ public final class TerminalTeller: Teller {
 
   private func lines(of changes: [SocketChange], step: Step?) -> [String] {
     guard let socket = changes.last?.socket else { return [] }
-    var story: [FieldChange] = []
+    var story: [(change: FieldChange, socket: SocketSnapshot)] = []
     var heads: [String] = []
     var showsAddresses = false
     var isNew = false
@@ -321,7 +321,7 @@ public final class TerminalTeller: Teller {
           if let from = field.from, let to = field.to { heads.append("\(from.value) → \(to.value)") }
           showsAddresses = true
         case .local, .peer: showsAddresses = true
-        default: if isTold(field, of: socket, step: step) { story.append(field) }
+        default: if isTold(field, of: socket, step: step) { story.append((field, change.socket)) }
         }
       }
     }
@@ -357,14 +357,14 @@ public final class TerminalTeller: Teller {
   }
 
   private func fieldTexts(
-    _ changes: [FieldChange], socket: SocketSnapshot, isNew: Bool
+    _ changes: [(change: FieldChange, socket: SocketSnapshot)], socket: SocketSnapshot, isNew: Bool
   ) -> [(label: String, value: String)] {
     var texts: [(String, String)] = []
-    let becameListener = changes.contains { $0.field == .backlog && $0.from == nil }
+    let becameListener = changes.contains { $0.change.field == .backlog && $0.change.from == nil }
     if becameListener || isNew && socket.state.isListening, let backlog = socket.state.number(.backlog) {
       texts.append(("accept queue", "\(socket.state.number(.acceptQueue) ?? 0) of \(backlog)"))
     }
-    for change in changes {
+    for (change, socket) in changes {
       let unit = Self.unit(change)
       switch (change.from?.value, change.to?.value) {
       case (nil, .number(0)?), (nil, .text("no")?), (nil, .flag(false)?), (.number(0)?, nil),

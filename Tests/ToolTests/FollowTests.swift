@@ -102,6 +102,33 @@ enum Script {
     }
   }
 
+  /// Whoever follows the changes alone arrives at the sockets: none is told twice, and none is left out.
+  @Test func changesAndSocketsAgree() throws {
+    let (lines, result) = try Script.story(Self.everyCall)
+    #expect(result.status == 0)
+    let fields = ["state", "local", "peer", "receiveQueue", "sendQueue", "acceptQueue", "backlog"]
+    var known: [String: String] = [:]
+    func text(_ value: Any?) -> String? { value.flatMap { $0 is NSNull ? nil : "\($0)" } }
+    for step in lines.filter(\.isStep) {
+      for change in (step["meanwhile"] as? [[String: Any]] ?? []) + step.changes {
+        guard let id = change["id"] as? Int, let field = change["field"] as? String, fields.contains(field)
+        else { continue }
+        let key = "\(id) \(field)"
+        // A socket that appears has the rest of its members in `sockets`.
+        if let before = known[key] { #expect(text(change["from"]) == before, "\(step.callText): \(change)") }
+        known[key] = text(change["to"])
+      }
+      for socket in step.sockets {
+        for field in fields {
+          guard let id = socket.number("id"), let value = text(socket.members[field]) else { continue }
+          let key = "\(id) \(field)"
+          if let told = known[key] { #expect(told == value, "\(step.callText): \(field) of \(id)") }
+          known[key] = value
+        }
+      }
+    }
+  }
+
   /// While a descriptor is held on to, the kernel keeps the ended connection apart from it; ss lists the connection.
   @Test func timeWaitBehindAnOpenDescriptor() throws {
     let (lines, _) = try Script.story(
@@ -249,6 +276,56 @@ enum Script {
     #expect((close["meanwhile"] as? [Any])?.isEmpty == true)
     #expect(
       close.changes.contains { $0["field"] as? String == "state" && $0["from"] as? String == "ESTABLISHED" })
+  }
+
+  /// Several calls run at once: each is credited with what it did, and with nothing else.
+  @Test func nobodyIsCreditedWithWhatOthersDid() throws {
+    let (lines, result) = try Script.story(
+      """
+      import os, socket
+      s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen(5)
+      if os.fork() == 0:
+          for i in range(3):
+              a, _ = s.accept()
+              while (data := a.recv(100)): a.sendall(data)
+              a.close()
+          os._exit(0)
+      for i in range(3):
+          c = socket.socket(); c.connect(s.getsockname()); c.getsockname(); c.sendall(b"ping"); c.getpeername()
+          assert c.recv(100) == b"ping"; c.close()
+      os.wait()
+      """)
+    #expect(result.status == 0)
+    for step in lines.filter(\.isStep) {
+      let fields = step.changes.compactMap { change -> String? in
+        guard let field = change["field"] as? String else { return nil }
+        if let from = change["from"] as? Int, let to = change["to"] as? Int {
+          return field + (to > from ? "+" : "-")
+        }
+        return field
+      }
+      switch step.call {
+      case "getsockname", "getpeername":
+        #expect(fields.isEmpty, "\(step.callText): \(fields)")
+      case "recvfrom":
+        #expect(
+          !fields.contains("receiveQueue+") && !fields.contains("acceptQueue+"), "\(step.callText): \(fields)"
+        )
+      case "sendto": #expect(!fields.contains("receiveQueue-"), "\(step.callText): \(fields)")
+      case "accept4":
+        #expect(
+          !fields.contains("receiveQueue-") && !fields.contains("acceptQueue+"), "\(step.callText): \(fields)"
+        )
+      default: break
+      }
+      if step.call == "connect", step.errno == nil {
+        #expect(
+          step.changes.contains { $0["field"] as? String == "state" && $0["to"] as? String == "ESTABLISHED" })
+      }
+      if !Privilege.canTap { continue }
+      if ["getsockname", "getpeername", "socket", "bind", "listen"].contains(step.call) { continue }
+      if step.call == "connect" { #expect(step.packets.contains { ($0["flags"] as? [String]) == ["SYN"] }) }
+    }
   }
 
   /// A child that is killed in a call leaves nothing behind that would swallow what happens next.
