@@ -39,7 +39,7 @@ final class Pause {
       + hint.lines.flatMap { $0.wrapped(to: room - 2).map { "  " + $0 } }
     keyboard.take()
     defer { keyboard.release() }
-    keyboard.prompt(lines.map { "   \($0)\n" }.joined())
+    keyboard.prompt("\n" + lines.map { "   \($0)\n" }.joined())
     let signalNumber = signals?.number ?? -1
     while true {
       var entries = [
@@ -56,16 +56,16 @@ final class Pause {
       guard let key = keyboard.read() else { return .quit }  // the terminal has gone
       switch key {
       case "\n", "\r", " ":
-        erase(rows: lines.count)
+        erase(rows: lines.count + 1)
         return .next
       case "?":
-        erase(rows: lines.count)
+        erase(rows: lines.count + 1)
         return .everything
       case "c":
-        erase(rows: lines.count)
+        erase(rows: lines.count + 1)
         return .run
       case "q", "\u{4}":
-        erase(rows: lines.count)
+        erase(rows: lines.count + 1)
         return .quit
       default: continue
       }
