@@ -143,13 +143,6 @@ enum Course {
     masked(text).split { $0.isWhitespace || "│─▶◀".contains($0) }
   }
 
-  @Test(arguments: Course.lessons) func quickEnough(lesson: String) throws {
-    // No benchmark: a lesson that waits for something unnamed would take seconds.
-    let start = Clock.now()
-    _ = try Program.run([Place.product(lesson), "--no-step"])
-    #expect(Clock.now() - start < 10)
-  }
-
   @Test(arguments: Course.lessons, [40, 80, 120]) func nothingIsWiderThanTheTerminal(
     lesson: String, columns: Int
   ) throws {
