@@ -824,6 +824,54 @@ enum Script {
     }
   }
 
+  /// Python's own servers, a thread or a process for each client, with two clients held open while ss is asked.
+  @Test(
+    .enabled(if: Witness.havePython && Witness.have("ss")),
+    arguments: ["ThreadingTCPServer", "ForkingTCPServer"])
+  func pythonServers(kind: String) throws {
+    let script = """
+      import socket, socketserver, sys, threading
+      class Echo(socketserver.BaseRequestHandler):
+          def handle(self):
+              while (data := self.request.recv(100)): self.request.sendall(data)
+      server = socketserver.\(kind)(("127.0.0.1", 0), Echo); server.daemon_threads = True
+      print(server.server_address[1], flush=True)
+      threading.Thread(target=server.serve_forever, daemon=True, args=(30,)).start()
+      sys.stdin.readline(); import os; os._exit(0)
+      """
+    try Script.follow(script) { command, story in
+      let server = try Program(command)
+      let port = try #require(try server.line())
+      let client = """
+        import socket, sys
+        c = [socket.create_connection(("127.0.0.1", \(port))) for _ in range(2)]
+        for s in c: s.sendall(b"hi"); assert s.recv(10) == b"hi"
+        print("ready", flush=True); sys.stdin.readline()
+        """
+      let clients = try Program([try Script.python(), "-c", client])
+      #expect(try clients.line() == "ready")
+      // Both were answered: the story has told at least the sends.
+      let last = try Clock.poll { () -> StoryLine? in
+        let steps = try StoryLine.all(self.completeLines(story)).filter(\.isStep)
+        return steps.count { $0.callText.contains("\"hi\"") && $0.call == "sendto" } == 2 ? steps.last : nil
+      }
+      var compared = 0
+      for socket in last.sockets where ["LISTEN", "ESTABLISHED"].contains(socket.state) {
+        let row = try #require(try ssRow(socket), "\(socket.members)")
+        #expect(row.state == socket.state && row.local == socket.local)
+        if let peer = socket.peer { #expect(row.peer == peer) }
+        compared += 1
+      }
+      // The listener, two connections, and their other ends.
+      #expect(compared == 5)
+      clients.write("\n")
+      server.write("\n")
+      _ = try clients.finish()
+      server.send(SIGTERM)
+      _ = try server.finish()
+    }
+  }
+
   @Test(.enabled(if: Witness.have("nc", "ss"))) func netcat() throws {
     try Place.withTemporaryFolder { folder in
       let story = "\(folder)/story"
@@ -869,6 +917,10 @@ enum Script {
       let accepted = try step(story) { $0.call == "accept4" && $0.errno == nil }
       #expect(accepted.sockets.contains { $0.state == "LISTEN" && $0.local == "127.0.0.1:\(port)" })
       #expect(try step(story) { $0.call == "epoll_ctl" }.callText.contains("EPOLL_CTL_ADD"))
+      let listener = try #require(accepted.sockets.first { $0.state == "LISTEN" })
+      let row = try #require(try ssRow(listener))
+      #expect(
+        row.state == "LISTEN" && row.local == listener.local && row.sendQueue == listener.number("backlog"))
       server.send(SIGTERM)
       #expect(try server.finish().status == 0)
     }
