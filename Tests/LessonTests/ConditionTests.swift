@@ -43,6 +43,18 @@ import Testing
     }
   }
 
+  /// A stream that was closed does not become a socket of ours that the story is then written into.
+  @Test func aClosedStandardStream() throws {
+    let lessonResult = try Program.run(["/bin/sh", "-c", "exec \"$0\" --no-step >&-", lesson])
+    #expect(lessonResult.status == 1)
+    #expect(lessonResult.errors == "lesson3-listen: standard output is closed, and the story goes there\n")
+    let follow = Place.product("follow")
+    #expect(try Program.run(["/bin/sh", "-c", "exec \"$0\" -- true 2>&-", follow]).status == 1)
+    // Input is the program's own affair, and it finds it closed.
+    let program = "exec \"$0\" -o /dev/null -- sh -c '[ -e /proc/$$/fd/0 ] || echo closed' <&- 2>/dev/null"
+    #expect(try Program.run(["/bin/sh", "-c", program, follow]).output == "closed\n")
+  }
+
   @Test func aPortThatIsGiven() throws {
     let port = try withTakenPort { $0 }
     let result = try Program.run([lesson, "--port", "\(port)", "--format", "json"])
