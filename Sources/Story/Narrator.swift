@@ -64,7 +64,6 @@ public final class Narrator {
   private var lostPackets: UInt64 = 0
   private var hasBegun = false
   private var interruptions = 0
-  private var lastInterruption: (signal: Int32, time: UInt64) = (0, 0)
   private var mainEnd: Tracer.Status?
   private var isInterruptionTold = false
   private var isTapRefusalTold = false
@@ -340,10 +339,6 @@ public final class Narrator {
 
   /// What to exit with, where the signal means the end.
   private func interrupted(_ signal: Int32, fromTerminal: Bool) -> Int32? {
-    // A signal sent to the whole group, and by somebody to us alone as well, is one.
-    let now = Self.now(CLOCK_MONOTONIC)
-    defer { lastInterruption = (signal, now) }
-    if signal == lastInterruption.signal, now &- lastInterruption.time < 300_000_000 { return nil }
     interruptions += 1
     if case .program = subject, hasBegun, interruptions == 1 {
       // The program may have its own way to end; its story goes on until it does.

@@ -32,7 +32,7 @@ public final class Tracer {
     case ended(process: pid_t, status: Status)
     /// Nothing happened for the time that was given. `running` are the calls that have not returned.
     case quiet(running: [Call])
-    /// This tracer got a signal itself. With `fromTerminal` the program got it too.
+    /// This tracer got a signal itself. With `fromTerminal` the program got it too. One that comes twice at once is one.
     case interrupted(signal: Int32, fromTerminal: Bool)
   }
 
@@ -76,12 +76,15 @@ public final class Tracer {
 
   /// In nanoseconds.
   private static let patience: UInt64 = 20_000
+  /// A signal that comes again sooner than this, in nanoseconds, came once.
+  private static let echo: UInt64 = 300_000_000
 
   private var threads: [pid_t: Thread] = [:]
   private var tables: [pid_t: DescriptorTable] = [:]
   /// The thread that stands still because of the last event, and how it goes on.
   private var held: Stop?
   private var pending: [Event] = []
+  private var lastInterruption: (signal: Int32, time: UInt64) = (0, 0)
   /// Children that stopped before the event that tells where they come from.
   private var parents: [pid_t: pid_t] = [:]
   private let waited: sigset_t
@@ -283,8 +286,13 @@ public final class Tracer {
       let running = threads.values.compactMap(\.call).sorted { $0.entered < $1.entered }
       return ErrorNumber.last.rawValue == EAGAIN ? .quiet(running: running) : nil
     }
+    if signal == SIGCHLD { return nil }
+    // Sent to the whole group, and by the same hand to this process alone as well (timeout(1) does that), it is one.
+    let now = Self.now()
+    defer { lastInterruption = (signal, now) }
+    if signal == lastInterruption.signal, now &- lastInterruption.time < Self.echo { return nil }
     let kernel: Int32 = 0x80  // SI_KERNEL: the terminal's driver sent it, to the whole foreground group
-    return signal == SIGCHLD ? nil : .interrupted(signal: signal, fromTerminal: info.si_code == kernel)
+    return .interrupted(signal: signal, fromTerminal: info.si_code == kernel)
   }
 
   private func resume() throws(SystemCallError) {

@@ -344,6 +344,20 @@ enum Script {
     #expect(connect.changes.contains { $0["field"] as? String == "acceptQueue" && $0["to"] as? Int == 1 })
   }
 
+  /// timeout(1) signals its child, and then the whole group: that is no second ctrl-C, and the program ends in its own way.
+  @Test(.enabled(if: Witness.have("timeout")), arguments: [[], ["--summary"]])
+  func aSignalThatComesTwiceAtOnce(options: [String]) throws {
+    let script = """
+      import select, signal, socket, sys
+      signal.signal(signal.SIGTERM, lambda *_: (select.select([], [], [], 0.2), print("clean", flush=True), sys.exit(0)))
+      s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen(1); s.accept()
+      """
+    try Script.follow(script, options: options) { command, _ in
+      let result = try Program.run([try #require(Witness.path("timeout")), "1"] + command)
+      #expect(result.output.hasPrefix("clean\n"), "\(result.errors)")
+    }
+  }
+
   /// Started by nohup, it leaves SIGHUP alone.
   @Test func anIgnoredSignalStaysIgnored() throws {
     try Script.follow("import sys; print('ready', flush=True); sys.stdin.readline(); print('end')") {
