@@ -464,7 +464,7 @@ public final class TerminalTeller: Teller {
       let names = ["AF_INET": "IPv4", "AF_INET6": "IPv6", "AF_UNIX": "Unix"]
       let family = socket.state.family.map { names[$0] ?? $0 }
       let kind = socket.state.family == "AF_UNIX" ? nil : socket.state.text(.protocol)
-      return [inode, kind, family].compactMap { $0 }.joined(separator: " ") + ", no address"
+      return [inode, kind, family].compactMap { $0 }.joined(separator: " ") + " no address"
     }
   }
 
