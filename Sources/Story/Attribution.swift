@@ -36,7 +36,8 @@ struct Attribution {
     kind = Self.kind(of: call)
     numbers = call.descriptors
     self.before = Dictionary(before.map { ($0.id, $0) }) { first, _ in first }
-    for socket in before + after where isNamed(socket) {
+    // A number that a call has closed may be another socket's by now.
+    for socket in kind == .closes ? before : before + after where isNamed(socket) {
       // Where the call has closed it or lost its connection, as it was before.
       if subjects[socket.id]?.state.peer == nil { subjects[socket.id] = socket }
     }
@@ -125,7 +126,7 @@ struct Attribution {
     guard gained.contains(where: { $0.process == call.process }) else { return .none }
     if takesDescriptors { return .near }
     if kind == .accepts { return isFromListener(socket) ? .near : .none }
-    if call.result != nil { return gained.contains { numbers.contains($0.descriptor) } ? .near : .none }
+    if call.result != nil { return gained.contains { $0.descriptor == call.newDescriptor } ? .near : .none }
     return [.dup, .dup2, .dup3, .fcntl].contains(call.systemCall) && subjects[socket.id] != nil
       ? .near : .none
   }
