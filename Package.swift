@@ -18,7 +18,10 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     exclude: name == "TracingTests" ? ["Recorded"] : [])
 }
 
-let lessons = ["lesson1-socket", "lesson2-bind", "lesson3-listen"]
+let lessons = [
+  "lesson1-socket", "lesson2-bind", "lesson3-listen", "lesson4-accept", "lesson5-read", "lesson6-write",
+  "lesson7-close",
+]
 
 let package = Package(
   name: "SocketSteps",

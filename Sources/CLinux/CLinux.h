@@ -50,6 +50,9 @@ static inline int clinux_pipe2(int *_Nonnull ends, int flags) {
   return (int)syscall(SYS_pipe2, (long)ends, (long)flags);
 }
 
+/// See: accept4(2). Glibc declares it for _GNU_SOURCE only.
+extern int accept4(int descriptor, struct sockaddr *_Nullable address, socklen_t *_Nullable length, int flags);
+
 /// See: ptrace(2). The raw call: PTRACE_PEEK* store through `data`, and every request returns -1 and errno on failure.
 static inline long clinux_ptrace(long request, pid_t pid, unsigned long address, unsigned long data) {
   return syscall(SYS_ptrace, request, (long)pid, (long)address, (long)data);

@@ -12,7 +12,8 @@ public enum Field: String, CaseIterable, Sendable, Hashable {
   // How it was set up.
   case nonBlocking, closeOnExec, reuseAddress, reusePort, keepAlive, keepAliveIdle, keepAliveInterval,
     keepAliveProbes
-  case linger, noDelay, userTimeout, receiveBuffer, sendBuffer, congestionControl, onlyIPv6
+  case linger, receiveTimeout, sendTimeout, noDelay, userTimeout, receiveBuffer, sendBuffer,
+    congestionControl, onlyIPv6
   // What it costs.
   case receiveMemory, sendMemory, queuedMemory, forwardMemory, optionMemory, backlogMemory, drops
   // How the connection fares (TCP_INFO).
@@ -74,6 +75,8 @@ public enum Field: String, CaseIterable, Sendable, Hashable {
     case .keepAliveInterval: ("TCP_KEEPINTVL", "s", .options, .setting)
     case .keepAliveProbes: ("TCP_KEEPCNT", "", .options, .setting)
     case .linger: ("SO_LINGER", "", .options, .setting)
+    case .receiveTimeout: ("SO_RCVTIMEO", "ms", .options, .setting)
+    case .sendTimeout: ("SO_SNDTIMEO", "ms", .options, .setting)
     case .noDelay: ("TCP_NODELAY", "", .options, .setting)
     case .userTimeout: ("TCP_USER_TIMEOUT", "ms", .options, .setting)
     case .receiveBuffer: ("receive buffer", "bytes", .options, .setting)

@@ -238,6 +238,13 @@ public final class Kernel {
       let text = setting.l_onoff == 0 ? "off" : "\(setting.l_linger) s"
       socket.set(.linger, .text(text), from: "getsockopt SO_LINGER")
     }
+    for (field, name, source) in [
+      (Field.receiveTimeout, SO_RCVTIMEO, "SO_RCVTIMEO"), (.sendTimeout, SO_SNDTIMEO, "SO_SNDTIMEO"),
+    ] {
+      guard let time = option(SOL_SOCKET, name, as: timeval.self) else { continue }
+      // In the kernel's ticks, a few milliseconds each: what was asked for comes back rounded up. 0 waits for ever.
+      socket.set(field, number: time.tv_sec &* 1000 &+ time.tv_usec / 1000, from: "getsockopt \(source)")
+    }
     if let memory = Self.bytes(duplicate, SOL_SOCKET, Option.memory, limit: 64) {
       socket.fill(memory: memory, source: "getsockopt SO_MEMINFO")
     }

@@ -66,6 +66,7 @@ private func narrate(_ name: String, _ words: [String], _ arguments: Arguments) 
   var telling = Telling(arguments, to: STDOUT_FILENO)
   telling.text.showsDescriptors = true
   telling.text.showsListing = name.hasSuffix("bind")
+  telling.text.showsWindows = name.hasSuffix("write")
   let teller = telling.teller(output: Output(descriptor: STDOUT_FILENO))
   var options = Narrator.Options()
   let isAtTerminal = [STDIN_FILENO, STDOUT_FILENO].allSatisfy { Terminal(descriptor: $0).isTerminal }

@@ -18,8 +18,14 @@ enum Advice {
       // Flags stand in the fourth argument of these alone.
       let flags: [SystemCall] = [.sendto, .recvfrom]
       let dontWait = flags.contains(call.systemCall) && call.arguments[3] & 0x40 != 0
-      return subject?[.nonBlocking] == .flag(true) || dontWait
-        ? "No error: the socket is non-blocking, and the call would have had to wait." : nil
+      if subject?[.nonBlocking] == .flag(true) || dontWait {
+        return "No error: the socket is non-blocking, and the call would have had to wait."
+      }
+      let patience: Field =
+        [.accept, .accept4].contains(call.systemCall) || receives(call) ? .receiveTimeout : .sendTimeout
+      guard let limit = subject?.number(patience), limit > 0 else { return nil }
+      let waited = (call.returned &- call.entered) / 1_000_000
+      return "It waited \(waited) ms, and gave up: the socket's \(patience.label) is \(limit) ms."
     }
     switch (call.systemCall, error.rawValue) {
     case (.bind, EADDRINUSE) where !isInternet: return "A file, or another socket, has this name already."
@@ -54,6 +60,10 @@ enum Advice {
     case (_, EBADF): return "The descriptor is not open. Was it closed before?"
     default: return nil
     }
+  }
+
+  private static func receives(_ call: Call) -> Bool {
+    [.read, .readv, .preadv2, .recvfrom, .recvmsg, .recvmmsg].contains(call.systemCall)
   }
 
   private static func remark(on step: Step) -> String? {

@@ -70,6 +70,8 @@ public final class Narrator {
 
   /// Readings, 5 ms apart, after which a state is told that may yet change.
   private static let settlingReadings = 12
+  /// The same for bytes that a lesson's peer has yet to acknowledge.
+  private static let patientReadings = 60
   /// Signals that a program ignores unless it asks for them. See: signal(7)
   private static let unremarkable: Set<Int32> = [SIGCHLD, SIGCONT, SIGWINCH, SIGURG]
   /// A call that has not returned for so long is told as waiting, in milliseconds.
@@ -299,6 +301,9 @@ public final class Narrator {
     lastProcess = call.process
   }
 
+  /// A lesson is in no hurry, and shows the answer with the call that it answers.
+  private var awaitsAcknowledgments: Bool { if case .lesson = subject { true } else { false } }
+
   private func isTold(_ call: SystemCall) -> Bool { options.only?.contains(call) ?? true }
 
   private func say(_ bytes: [UInt8]) {
@@ -382,14 +387,15 @@ public final class Narrator {
       })
     else { return nil }
     let sockets = world.kernel.sockets(boundTo: wanted.port, protocol: asking.state.text(.protocol) ?? "")
-    let holder = sockets.first { socket in
+    let holders = sockets.filter { socket in
       guard let local = socket.local?.canonical, socket.cookie != asking.state.cookie else { return false }
       return local == wanted || local.isWildcard || wanted.isWildcard
     }
-    guard let holder else { return nil }
+    guard let holder = holders.first else { return nil }
     let state = holder.state.map { ", in \($0)" } ?? ""
-    if let own = world.sockets.first(where: { $0.state.cookie == holder.cookie }) {
-      return "\(own.label) of this program has the port\(state)"
+    let cookies = Set(holders.map(\.cookie))
+    if let own = world.sockets.first(where: { cookies.contains($0.state.cookie) }) {
+      return "\(own.label) of this program has the port\(own.state.state.map { ", in \($0)" } ?? "")"
     }
     if let owner = holder.inode.flatMap({ $0 == 0 ? nil : SocketOwner.find(inode: $0) }) {
       return "\(owner.name), pid \(owner.process), has the port\(state)"
@@ -411,15 +417,17 @@ public final class Narrator {
     let before = world.sockets
     let focus = call.map(self.focus)
     world.observe(openDescriptors(), focus: focus)
-    if isSent, world.sockets.contains(where: { $0.state.isTCP }) {
-      for _ in 0..<Self.settlingReadings {
+    let isUnderWay = awaitsAcknowledgments && (world.isPassing || world.isSending)
+    if isSent || isUnderWay, world.sockets.contains(where: { $0.state.isTCP }) {
+      for reading in 1...Self.patientReadings {
         var time = timespec(tv_sec: 0, tv_nsec: 5_000_000)
         nanosleep(&time, nil)
         let more = world.observe(openDescriptors(), focus: focus)
         let isStable = !more.contains { change in
           if case .field(let field) = change.kind { field.field.weight == .story } else { true }
         }
-        if isStable && !world.isPassing { break }
+        if awaitsAcknowledgments && world.isSending { continue }
+        if isStable && !world.isPassing || reading >= Self.settlingReadings { break }
       }
     }
     return World.changes(from: before, to: world.sockets)

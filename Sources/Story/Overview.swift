@@ -88,10 +88,14 @@ struct Overview {
     {
       text += " \(queue)/\(backlog)"
     }
-    if let waiting = socket.state.number(.readable) ?? socket.state.number(.receiveQueue), waiting > 0,
-      text.count + 2 + "\(waiting)".count < column
-    {
-      text += " +\(waiting)"
+    if let waiting = socket.state.number(.readable) ?? socket.state.number(.receiveQueue), waiting > 0 {
+      let exact = " +\(waiting)"
+      let short = "+" + (waiting < 1_000_000 ? "\(waiting / 1000)k" : "\(waiting / 1_000_000)M")
+      if text.count + exact.count < column {
+        text += exact
+      } else if text.count + short.count < column {
+        text += short
+      }
     }
     if socket.state.state == TCPState.close.name, let local = socket.state.local, local.port != 0 {
       text += " :\(local.port)"

@@ -47,7 +47,22 @@ struct PacketLadder {
       (String(repeating: " ", count: start) + nearTitle).padded(to: min(end, width - farTitle.count))
       + farTitle
     var lines = [title.truncated(to: width)]
-    for packet in packets {
+    let limit = 16
+    // A long transfer: how it begins, and how it ends.
+    let isLong = packets.count > limit + 1
+    let omitted = isLong ? packets.dropFirst(limit - 4).dropLast(4) : []
+    for (index, packet) in packets.enumerated() {
+      if isLong, omitted.indices.contains(index) {
+        guard index == omitted.startIndex else { continue }
+        let bytes = omitted.reduce(0) { $0 &+ $1.length }
+        let text = "… \(omitted.count) more packets, \(bytes) bytes …".truncated(to: inner)
+        let space = inner - text.count
+        lines.append(
+          String(repeating: " ", count: margin) + "│"
+            + Style.packet(String(repeating: " ", count: space / 2) + text, color: color)
+            + String(repeating: " ", count: space - space / 2) + "│")
+        continue
+      }
       let text = Self.text(packet).truncated(to: inner - 5)
       let dashes = String(repeating: "─", count: inner - text.count - 5)
       let arrow = packet.from == near ? "── \(text) \(dashes)▶" : "◀─ \(text) \(dashes)─"

@@ -14,6 +14,8 @@ public final class TerminalTeller: Teller {
     public var width = 80
     /// Shows the descriptors that the program has, where they changed.
     public var showsDescriptors = false
+    /// Tells every change of a connection's windows, and not only that one closes or opens.
+    public var showsWindows = false
     /// Only some calls are told.
     public var isFiltered = false
     /// Shows in which list of the kernel a socket stands that is in none of the usual ones.
@@ -346,6 +348,12 @@ public final class TerminalTeller: Teller {
   private func isTold(_ change: FieldChange, of socket: SocketSnapshot, step: Step?) -> Bool {
     if change.field == .timerRemaining { return false }
     if options.isVerbose { return true }
+    if change.field == .sendWindow || change.field == .receiveWindow {
+      guard case .number(let from)? = change.from?.value, case .number(let to)? = change.to?.value else {
+        return false
+      }
+      return options.showsWindows || from == 0 || to == 0
+    }
     if change.field == .listedAs { return options.showsListing }
     switch change.field.weight {
     case .story: return true

@@ -155,6 +155,10 @@ final class World {
   /// Whether a socket is in a state that it only passes through.
   var isPassing: Bool { sockets.contains { $0.state.isPassing } }
 
+  /// Whether bytes are on their way that the peer's kernel has not acknowledged; it may take its time, 40 ms. Where the
+  /// peer's window is closed, nothing is on its way.
+  var isSending: Bool { sockets.contains { $0.state.isTCP && $0.state.text(.timer) == "retransmit" } }
+
   /// Remembers an address that a call names.
   func note(address: SocketAddress) {
     if addressesNamed.count >= Self.manyAddresses { addressesNamed.removeAll() }
