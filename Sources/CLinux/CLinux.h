@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
@@ -17,6 +18,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -98,6 +100,24 @@ static inline int clinux_ioctl(int fd, unsigned long request, void *_Nullable ar
 /// The symbolic name of an errno ("EADDRINUSE"), or null. See: strerrorname_np(3)
 extern const char *_Nullable strerrorname_np(int number);
 
+/// See: unshare(2)
+static inline int clinux_unshare(int flags) { return (int)syscall(SYS_unshare, (long)flags); }
+
+/// Brings a network interface up. See: netdevice(7), SIOCSIFFLAGS
+static inline int clinux_interface_up(const char *_Nonnull name) {
+  struct ifreq request = {0};
+  int failure, probe = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (probe < 0) return -1;
+  for (int place = 0; place < IFNAMSIZ - 1 && name[place]; place++) request.ifr_name[place] = name[place];
+  failure = ioctl(probe, SIOCGIFFLAGS, &request);
+  request.ifr_flags |= IFF_UP;
+  if (failure == 0) failure = ioctl(probe, SIOCSIFFLAGS, &request);
+  int reason = errno;
+  close(probe);
+  errno = reason;
+  return failure;
+}
+
 // --- capabilities of this thread ------------------------------------------------------------------------------------------
 
 #define CLINUX_CAP_NET_BIND_SERVICE 10
@@ -114,6 +134,8 @@ static inline int clinux_drop_effective_capability(unsigned capability) {
 
 // --- macros that Swift cannot import ----------------------------------------------------------------------------------------
 
+static const int CLINUX_CLONE_NEWUSER = 0x10000000;      // See: namespaces(7)
+static const int CLINUX_CLONE_NEWNET = 0x40000000;
 static const unsigned CLINUX_PIDFD_THREAD = 0x80;        // O_EXCL. See: pidfd_open(2)
 static const unsigned long CLINUX_SIOCOUTQNSD = 0x894B;  // bytes not sent at all. See: linux/sockios.h
 static const unsigned long CLINUX_SIOCOUTQ = 0x5411;     // TIOCOUTQ: bytes not acknowledged. See: tcp(7)

@@ -100,6 +100,7 @@ public struct CommandLineSyntax: Sendable {
         throw usage("--\(option.name) is \(option.choices.joined(separator: ", ")), not '\(value)'")
       }
       arguments.values[option.name] = value
+      arguments.lists[option.name, default: []].append(value)
     }
     if operands == nil, let extra = arguments.operands.first {
       throw usage("'\(extra)' was not expected")
@@ -132,10 +133,14 @@ extension Complaint {
 public struct Arguments: Sendable {
   public let command: String
   fileprivate(set) var values: [String: String] = [:]
+  fileprivate var lists: [String: [String]] = [:]
   public fileprivate(set) var operands: [String] = []
 
   public func has(_ option: String) -> Bool { values[option] != nil }
+  /// The option's value; its last, where it was given more than once.
   public subscript(option: String) -> String? { values[option] }
+  /// All values of an option that may be given more than once, in their order.
+  public func all(_ option: String) -> [String] { lists[option] ?? [] }
 
   /// The option's value as a number within `range`, or nil where the option was not given.
   public func number(_ option: String, in range: ClosedRange<Int>) throws(Complaint) -> Int? {

@@ -16,9 +16,11 @@ public final class Output {
     buffer.reserveCapacity(16 * 1024)
   }
 
-  public func write(_ text: String) {
+  public func write(_ text: String) { write(bytes: text.utf8) }
+
+  public func write(bytes: some Collection<UInt8>) {
     guard failure == nil else { return }
-    buffer.append(contentsOf: text.utf8)
+    buffer.append(contentsOf: bytes)
     if buffer.count >= 16 * 1024 { flush() }
   }
 

@@ -18,6 +18,8 @@ public struct Packet: Sendable, Hashable {
   public let options: [Option]
   /// Bytes of payload.
   public let length: Int
+  /// The whole of it, from the IP header on, as it passed.
+  public let bytes: [UInt8]
 
   public enum Flag: String, Sendable, Hashable, CaseIterable {
     case fin = "FIN"
@@ -87,6 +89,7 @@ extension Packet {
       bytes.count == 4 ? .ipv4(address: bytes, port: port) : .ipv6(address: bytes, port: port)
     }
     self.time = time
+    self.bytes = bytes
     from = address(source, big16(start))
     to = address(destination, big16(start + 2))
     sequence = big32(start + 4)
@@ -135,6 +138,6 @@ extension Packet {
     Packet(
       time: time, from: from, to: to, flags: flags, sequence: sequence, acknowledgment: acknowledgment,
       window: window,
-      options: options, length: length)
+      options: options, length: length, bytes: bytes)
   }
 }

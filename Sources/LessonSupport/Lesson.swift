@@ -30,7 +30,7 @@ public func begin() -> Lesson {
       print(syntax(name).help(width: Terminal(descriptor: STDOUT_FILENO).width), terminator: "")
       exit(ExitStatus.success)
     }
-    if arguments.has("bare") { return Lesson(port: port) }
+    if arguments.has("bare") { return try bare(port, words, arguments) }
     if closed.contains(STDOUT_FILENO) {
       throw Complaint("standard output is closed, and the story goes there")
     }
@@ -50,6 +50,7 @@ private func syntax(_ name: String) -> CommandLineSyntax {
       .init("bare", help: "no narrator: the lesson's calls and words alone, for strace"),
       .init("step", help: "wait for a key after each step (the default at a terminal)"),
       .init("no-step", help: "do not wait"),
+      .init("predict", help: "guess what each call will do, before it runs; a score at the end"),
       .init("port", value: "N", help: "the port to bind (0, the kernel's choice)"),
     ] + Telling.options)
 }
@@ -58,21 +59,42 @@ private func port(_ arguments: Arguments) throws(Complaint) -> UInt16 {
   UInt16(clamping: try arguments.number("port", in: 0...65535) ?? 0)
 }
 
+/// The lesson's own code in this very process.
+private func bare(_ port: UInt16, _ words: [String], _ arguments: Arguments) throws(Complaint) -> Lesson {
+  for option in ["predict", "step", "pcap", "svg"] where arguments.has(option) {
+    throw .usage("--\(option) needs the narrator, and --bare leaves it out")
+  }
+  guard arguments.has("isolated") else { return Lesson(port: port) }
+  try Telling.isolate(arguments, port: port)
+  // An ordinary user has all capabilities in the new namespaces until the next exec.
+  let path = destination(ofLink: "/proc/self/exe") ?? "/proc/self/exe"
+  let failure = Launcher.execute(
+    [path] + words.filter { $0 != "--isolated" }, named: CommandLine.arguments.first)
+  throw Complaint("cannot start itself again: \(failure)")
+}
+
 private func narrate(_ name: String, _ words: [String], _ arguments: Arguments) throws(Complaint) -> Int32 {
   signal(SIGPIPE, SIG_IGN)  // a closed pipe is an error of write, and ends the lesson in order
   if arguments.has("step"), arguments.has("no-step") {
     throw .usage("--step and --no-step exclude each other")
   }
-  var telling = Telling(arguments, to: STDOUT_FILENO)
+  var telling = try Telling(arguments, to: STDOUT_FILENO)
   telling.text.showsDescriptors = true
   telling.text.showsListing = name.hasSuffix("bind")
   telling.text.showsWindows = name.hasSuffix("write")
   let teller = telling.teller(output: Output(descriptor: STDOUT_FILENO))
   var options = Narrator.Options()
   let isAtTerminal = [STDIN_FILENO, STDOUT_FILENO].allSatisfy { Terminal(descriptor: $0).isTerminal }
+  options.predicts = arguments.has("predict")
+  options.needsPackets = telling.needsPackets
+  options.isIsolated = arguments.has("isolated")
+  try Telling.isolate(arguments, port: try port(arguments))
   options.pauses = arguments.has("step") || isAtTerminal && !arguments.has("no-step")
   let status = try Narrator(subject: .lesson, options: options, teller: teller).run(
     name: name, arguments: words)
+  for (path, reason) in teller.failures {
+    printToStandardError("\(name): \(path) is not whole, it could not be written: \(reason)\n")
+  }
   return min(status, 1) == status || status == ExitStatus.interrupted || status == ExitStatus.outputClosed
     ? status : lessonStatus(status)
 }

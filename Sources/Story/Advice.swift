@@ -7,6 +7,7 @@ enum Advice {
   /// One sentence, or nil where the result speaks for itself.
   static func text(for step: Step) -> String? {
     let call = step.call
+    if let injection = call.injection { return "Injected: \(injection)." }
     guard let error = call.error else { return remark(on: step) }
     if error.isRestart {
       return "A signal came. The program never sees this: the kernel makes the call again, or returns EINTR."
@@ -55,7 +56,7 @@ enum Advice {
     case (_, EPIPE) where isTCP:
       return
         "This end was shut down, or the peer has closed and answered with RST: nothing can be sent any more."
-    case (_, ECONNRESET) where isTCP: return "The peer sent RST: what was on its way is lost."
+    case (_, ECONNRESET) where isTCP: return "The peer sent RST: what had not arrived yet is lost."
     case (_, ENOTSOCK): return "The descriptor is open, but it is no socket."
     case (_, EBADF): return "The descriptor is not open. Was it closed before?"
     default: return nil
@@ -68,11 +69,16 @@ enum Advice {
 
   private static func remark(on step: Step) -> String? {
     let call = step.call
+    let isReset = step.after.contains {
+      step.concerns($0) && $0.state.isTCP && $0.state.state == TCPState.close.name
+    }
     let isStream = step.after.contains { step.concerns($0) && $0.state.text(.type) == "SOCK_STREAM" }
     switch call.systemCall {
     case .read, .recvfrom:
       guard isStream, call.result == 0, call.arguments[2] > 0 else { return nil }
-      return "0 is the end of the stream: the peer sends no more."
+      return isReset
+        ? "0: the connection is over, and why has been told."
+        : "0 is the end of the stream: the peer sends no more."
     case .write, .sendto:
       guard isStream, let sent = call.result, sent >= 0, UInt64(sent) < call.arguments[2] else { return nil }
       return

@@ -8,6 +8,8 @@ struct Hint {
   let process: Int32
   /// Whether it has one thread, and no other process is followed.
   let isAlone: Bool
+  /// It has a network namespace of its own, which another terminal has to enter.
+  let isIsolated: Bool
 
   /// What stands still.
   var heading: String {
@@ -18,6 +20,13 @@ struct Hint {
 
   /// One command a line.
   var lines: [String] {
+    guard isIsolated else { return commands }
+    return commands.map {
+      $0.hasPrefix("ls ") ? $0 : "nsenter -t \(process) -U -n --preserve-credentials \($0)"
+    }
+  }
+
+  private var commands: [String] {
     let own = sockets.filter { !$0.holders.isEmpty && $0.state.isTCP }
     func ss(_ port: UInt16) -> String { "ss -tanpoe '( sport = :\(port) or dport = :\(port) )'" }
     if let listener = own.first(where: { $0.state.isListening }), let local = listener.state.local {

@@ -18,6 +18,8 @@ public final class JSONTeller: Teller {
           .init("story", .string(opening.tool)),
           .init("command", .array(opening.command.map { .string($0) })),
           .init("pid", .number(opening.process)),
+          .init("attached", .boolean(opening.isAttached)),
+          .init("sockets", .array(opening.sockets.map(Self.socket))),
         ]
       case .said(let text): [.init("say", .string(text))]
       case .note(let text): [.init("note", .string(text))]
@@ -25,6 +27,17 @@ public final class JSONTeller: Teller {
         [
           .init("waiting", .string(text)), .init("pid", .number(call.process)),
           .init("tid", .number(call.thread)),
+        ]
+      case .question(let question):
+        [
+          .init("question", .string(question.text)), .init("text", .string(question.call)),
+          .init("choices", .array(question.choices.map { .string($0) })),
+        ]
+      case .prediction(let prediction):
+        [
+          .init("prediction", .string(prediction.choice)), .init("actual", .string(prediction.actual)),
+          .init("right", prediction.isRight.map { .boolean($0) } ?? .null),
+          .init("ofStep", .number(prediction.step)),
         ]
       case .process(let process, let event): Self.members(of: event, process: process)
       case .step(let step): Self.members(of: step)
@@ -48,6 +61,14 @@ public final class JSONTeller: Teller {
       .init("errno", .string(call.error?.name)),
       .init("fd", call.descriptor.map { .number($0) } ?? .null),
       .init("nanoseconds", .number(call.returned &- call.entered)),
+      .init(
+        "injected",
+        call.injection.map {
+          .object([
+            .init("fault", .string($0.fault.description)),
+            .init("length", $0.length.map { .number($0) } ?? .null),
+          ])
+        } ?? .null),
       .init("descriptors", descriptors(step.descriptors)),
       .init("meanwhile", .array(step.meanwhile.flatMap(changes))),
       .init("changes", .array(step.changes.flatMap(changes))),
@@ -82,6 +103,11 @@ public final class JSONTeller: Teller {
 
   private static func members(of ending: StoryItem.Ending) -> [JSON.Member] {
     [.init("ended", .boolean(true)), .init("pid", .number(ending.process))] + members(of: ending.status) + [
+      .init("letGo", .boolean(ending.isLetGo)),
+      .init(
+        "score",
+        ending.score.map { .object([.init("right", .number($0.right)), .init("of", .number($0.of))]) }
+          ?? .null),
       .init("changes", .array(ending.changes.flatMap(changes))),
       .init("sockets", .array(ending.sockets.map(socket))),
       .init("packets", .array(ending.packets.map(packet))),

@@ -14,6 +14,8 @@ public final class Narrator {
     case lesson
     /// Any program, started by its command.
     case program([String])
+    /// A program that runs.
+    case running(pid_t)
   }
 
   public struct Options: Sendable {
@@ -21,6 +23,14 @@ public final class Narrator {
     public var pauses = false
     /// Told are these calls only; all where it is nil.
     public var only: Set<SystemCall>?
+    /// What is done to its calls.
+    public var faults: [Fault] = []
+    /// Without packets the story is not told: they are to be written down.
+    public var needsPackets = false
+    /// Asks, before a call runs, what it will do: at the terminal where it pauses, else on standard input.
+    public var predicts = false
+    /// It runs in a network namespace of its own.
+    public var isIsolated = false
 
     public init() {}
   }
@@ -31,6 +41,7 @@ public final class Narrator {
   private let options: Options
   private let teller: any Teller
   private let pause: Pause?
+  private let quiz: Quiz?
   private let tap: PacketTap?
   private let tapRefusal: SystemCallError?
   private var relative = RelativeSequences()
@@ -49,6 +60,8 @@ public final class Narrator {
     let attribution: Attribution
     /// The address that a connect dials.
     let target: SocketAddress?
+    /// What was asked of it, and answered.
+    var question: (question: Question, choice: String?)?
     /// What it did, seen while another thread's call was told.
     var changes: [SocketChange] = []
     var packets: [Packet] = []
@@ -82,6 +95,7 @@ public final class Narrator {
     self.options = options
     self.teller = teller
     pause = options.pauses ? Pause() : nil
+    quiz = options.predicts ? Quiz() : nil
     var refusal: SystemCallError?
     var tap: PacketTap?
     do throws(SystemCallError) { tap = try PacketTap() } catch { refusal = error }
@@ -89,7 +103,7 @@ public final class Narrator {
     tapRefusal = refusal
   }
 
-  /// Starts the program and tells its story to the end.
+  /// Starts the program, or attaches to it, and tells its story to the end.
   ///
   /// - Parameters:
   ///   - name: the tool's own name, which is also a lesson's.
@@ -99,6 +113,9 @@ public final class Narrator {
   public func run(name: String, arguments: [String]) throws(Complaint) -> Int32 {
     if options.pauses, pause == nil {
       throw Complaint("--step waits for keys, and there is no terminal to read them from; use --no-step")
+    }
+    if options.needsPackets, let tapRefusal {
+      throw Complaint("there are no packets to write down: \(why(tapRefusal))")
     }
     // A reader that does not read must not keep signals from being heard.
     let signals = (try? tracer.makeSignalDescriptor())?.release() ?? -1
@@ -113,15 +130,34 @@ public final class Narrator {
     defer { if let silence { close(silence) } }
     tracer.reportsEntries = true
     tracer.spokenDescriptor = silence == nil ? nil : STDOUT_FILENO
-    do throws(SystemCallError) {
-      try tracer.start(name: name, arguments: arguments, standardOutput: silence)
-    } catch {
-      throw TracingRefusal.explain(error)
+    tracer.faults = options.faults
+    if case .running(let process) = subject {
+      try attach(to: process, name: name)
+    } else {
+      do throws(SystemCallError) {
+        try tracer.start(name: name, arguments: arguments, standardOutput: silence)
+      } catch {
+        throw TracingRefusal.explain(error)
+      }
+      if case .lesson = subject { begin(StoryItem.Opening(tool: name, process: tracer.process)) }
     }
-    if case .lesson = subject { begin(StoryItem.Opening(tool: name, process: tracer.process)) }
     let status = try follow()
     _ = teller.flush()
     return status
+  }
+
+  private func attach(to process: pid_t, name: String) throws(Complaint) {
+    do throws(SystemCallError) { try tracer.attach(to: process) } catch {
+      tracer.release()
+      throw TracingRefusal.explain(error, attachingTo: process)
+    }
+    _ = world.observe(openDescriptors())
+    let command = (contents(ofFile: "/proc/\(tracer.process)/cmdline") ?? []).split(separator: 0).map {
+      String(decoding: $0, as: UTF8.self)
+    }
+    begin(
+      StoryItem.Opening(
+        tool: name, command: command, process: tracer.process, isAttached: true, sockets: world.sockets))
   }
 
   // --- the events, one after the other ---
@@ -133,15 +169,25 @@ public final class Narrator {
       do throws(SystemCallError) {
         event = try tracer.next(quietAfter: running.isEmpty && interruptions != 1 ? nil : Self.waitingAfter)
       } catch {
-        tracer.killAll()
+        tracer.release()
         throw TracingRefusal.explain(error)
       }
       guard let event else { return status }
       switch event {
       case .entered(let call):
         guard hasBegun else { continue }
-        if let end = pauseIfDue() { return end }
+        let asked: (question: Question, choice: String?)?
+        if let question = question(about: call) {
+          switch ask(question) {
+          case .answered(let choice): asked = (question, choice)
+          case .ended(let status): return status
+          }
+        } else {
+          if let end = pauseIfDue() { return end }
+          asked = nil
+        }
         enter(call)
+        running[call.thread]?.question = asked
       case .returned(let call):
         guard hasBegun else { continue }
         leave(call)
@@ -152,6 +198,11 @@ public final class Narrator {
           strayPackets += lost.packets
         }
       case .said(_, let bytes): say(bytes)
+      case .disturbed(_, let thread, let call):
+        tell(
+          .note(
+            "Attaching has given thread \(thread) an EINTR: its \(call) was waiting, and is one of the calls that the kernel "
+              + "does not make again by itself. A program has to expect that (signal(7))."))
       case .quiet:
         tellWaiting()
         if interruptions == 1, !isInterruptionTold {
@@ -186,7 +237,7 @@ public final class Narrator {
       // Whoever reads it reads it while it happens.
       let isRead = teller.flush()
       if case .lesson = subject, !isRead, teller.output.failure?.rawValue != EINTR {
-        tracer.killAll()
+        tracer.release()
         return ExitStatus.outputClosed
       }
     }
@@ -199,7 +250,7 @@ public final class Narrator {
       tell(.note("Sockets without a descriptor are not shown: NETLINK_SOCK_DIAG was refused (\(refusal))."))
     }
     // What it was born with.
-    _ = world.observe(openDescriptors())
+    if !opening.isAttached { _ = world.observe(openDescriptors()) }
     _ = tap?.drain()
   }
 
@@ -288,6 +339,10 @@ public final class Narrator {
     meanwhile = []
     strayPackets = []
     tell(.step(step))
+    if let (question, choice) = text.question, let quiz {
+      tell(.prediction(quiz.judge(question, choice: choice, step: step, waited: text.isToldAsWaiting)))
+    }
+    quiz?.note(step)
     // Seen only now, and not this call's doing: it happened before the next step.
     distribute(others)
     noteRefusals()
@@ -333,18 +388,46 @@ public final class Narrator {
     let before = world.sockets
     let changes = settle(after: nil, isSent: true)
     let packets = strayPackets + collectPackets(formerly: before)
+    var isLetGo = false
+    if case .running = subject, status == nil { isLetGo = true }
+    tellUnusedFaults()
     tell(
       .ending(
         StoryItem.Ending(
-          process: tracer.process, status: status, changes: meanwhile + changes, packets: packets,
-          sockets: world.sockets)))
+          process: tracer.process, status: status, isLetGo: isLetGo, score: quiz?.score,
+          changes: meanwhile + changes, packets: packets, sockets: world.sockets)))
     meanwhile = []
     strayPackets = []
+  }
+
+  private func tellUnusedFaults() {
+    for note in Self.notes(on: tracer) { tell(.note(note)) }
+  }
+
+  /// What was to be injected and never was, and why.
+  static func notes(on tracer: Tracer) -> [String] {
+    tracer.unusedFaults.map { fault, calls in
+      var isLength = false
+      if case .length = fault.effect { isLength = true }
+      let kind = isLength ? "on a stream socket" : "on a socket"
+      let count =
+        calls == 0
+        ? "no such call \(kind)"
+        : "\(counted(Int(clamping: calls), "such call")) \(kind), and none was \(isLength ? "due and longer" : "due")"
+      let refusal =
+        isLength
+        ? tracer.shorteningRefusal.map { "; of some it could not be told what they are about: \($0)" } : nil
+      return "--inject \(fault) was never done: there was \(count)\(refusal ?? "")."
+    }
   }
 
   /// What to exit with, where the signal means the end.
   private func interrupted(_ signal: Int32, fromTerminal: Bool) -> Int32? {
     interruptions += 1
+    if case .running = subject {
+      end()
+      return ExitStatus.success
+    }
     if case .program = subject, hasBegun, interruptions == 1 {
       // The program may have its own way to end; its story goes on until it does.
       if !fromTerminal { tracer.send(signal) }
@@ -354,10 +437,15 @@ public final class Narrator {
     return 128 + signal
   }
 
-  /// Ends the program and its story.
+  /// Ends the program and its story; of a program that was attached to, the story only.
   private func end() {
-    tracer.killAll()
-    if hasBegun { tellEnding(nil) }
+    if case .running = subject {
+      if hasBegun { tellEnding(nil) }
+      tracer.release()
+    } else {
+      tracer.release()
+      if hasBegun { tellEnding(nil) }
+    }
     _ = teller.flush()
   }
 
@@ -449,10 +537,7 @@ public final class Narrator {
       world.sockets.contains(where: { $0.state.isTCP && $0.state.peer != nil })
     {
       isTapRefusalTold = true
-      let what =
-        [EPERM, EACCES].contains(tapRefusal.errno.rawValue)
-        ? "it needs CAP_NET_RAW, which root has" : "\(tapRefusal)"
-      tell(.note("Packets are not shown: to listen on the loopback interface was refused (\(what))."))
+      tell(.note("Packets are not shown: \(why(tapRefusal))."))
     }
     guard !notedRefusal else { return }
     if let refusal = world.kernel.duplicateRefusal, [EPERM, EACCES, ENOSYS].contains(refusal.errno.rawValue) {
@@ -472,32 +557,95 @@ public final class Narrator {
     }
   }
 
+  /// Why there are no packets, and how there would be.
+  private func why(_ refusal: SystemCallError) -> String {
+    guard [EPERM, EACCES].contains(refusal.errno.rawValue) else {
+      return "to listen on the loopback interface was refused (\(refusal))"
+    }
+    if case .running = subject {
+      return "to listen on the loopback interface was refused; it needs CAP_NET_RAW, which root has"
+    }
+    return
+      "to listen on the loopback interface was refused; it needs CAP_NET_RAW, which root has, or --isolated"
+  }
+
   private func tell(_ item: StoryItem) { teller.tell(item) }
 
   // --- waiting for the reader ---
 
+  private enum Asked {
+    case answered(String?)
+    /// What to exit with.
+    case ended(Int32)
+  }
+
+  private func question(about call: Call) -> Question? {
+    guard let quiz, isTold(call.systemCall) else { return nil }
+    let text = CallText(call, memory: ProcessMemory(process: call.thread), style: .short).pending
+    return quiz.question(
+      about: call, text: text, sockets: world.sockets, descriptors: descriptors(of: call.thread))
+  }
+
+  /// Asks the reader what a call will do, before it runs.
+  private func ask(_ question: Question) -> Asked {
+    tell(.question(question))
+    _ = teller.flush()
+    if pause != nil {
+      isPauseDue = true
+      return waitForReader(choices: question.choices)
+    }
+    let signals = (try? tracer.makeSignalDescriptor())?.release() ?? -1
+    defer { if signals >= 0 { close(signals) } }
+    while true {
+      switch quiz?.readChoice(of: question.choices.count, signals: signals) ?? .end {
+      case .choice(let number): return .answered(question.choices[number - 1])
+      case .none: return .answered(nil)
+      case .nonsense(let word):
+        tell(
+          .note(
+            "'\(word.truncated(to: 20))' is no answer; the choices are 1 to \(question.choices.count), or an empty line."
+          ))
+        _ = teller.flush()
+      case .end:
+        tell(.note("Standard input has ended: no further questions."))
+        return .answered(nil)
+      case .interrupted(let signal):
+        end()
+        return .ended(128 + signal)
+      }
+    }
+  }
+
   /// What to exit with, where the reader has had enough.
   private func pauseIfDue() -> Int32? {
-    guard let pause, isPauseDue else { return nil }
+    guard case .ended(let status) = waitForReader(choices: []) else { return nil }
+    return status
+  }
+
+  private func waitForReader(choices: [String]) -> Asked {
+    guard let pause, isPauseDue else { return .answered(nil) }
     isPauseDue = false
     _ = teller.flush()
     let hint = Hint(
-      sockets: world.sockets, process: lastProcess ?? tracer.process, isAlone: tracer.threadCount == 1)
+      sockets: world.sockets, process: lastProcess ?? tracer.process, isAlone: tracer.threadCount == 1,
+      isIsolated: options.isIsolated)
     while true {
-      switch pause.wait(hint: hint, signals: try? tracer.makeSignalDescriptor()) {
-      case .next: return nil
+      switch pause.wait(hint: hint, choices: choices.count, signals: try? tracer.makeSignalDescriptor()) {
+      case .next: return .answered(nil)
+      case .choice(let number): return .answered(choices[number - 1])
       case .run:
         pause.stop()
-        return nil
+        quiz?.stop()
+        return .answered(nil)
       case .everything:
         pause.show(Everything.text(of: world.sockets, width: pause.width))
         continue
       case .quit:
         end()
-        return ExitStatus.success
+        return .ended(ExitStatus.success)
       case .interrupted(let signal):
         end()
-        return 128 + signal
+        return .ended(128 + signal)
       }
     }
   }

@@ -11,6 +11,8 @@ final class Pause {
     case run
     case everything
     case quit
+    /// From 1 on.
+    case choice(Int)
     case interrupted(Int32)
   }
 
@@ -30,11 +32,13 @@ final class Pause {
 
   func show(_ text: String) { keyboard.prompt(text) }
 
-  func wait(hint: Hint, signals: consuming Descriptor?) -> Answer {
+  /// Waits for a key. With `choices` from 1 on, their numbers are answers too.
+  func wait(hint: Hint, choices: Int = 0, signals: consuming Descriptor?) -> Answer {
     if isOver { return .next }
     let room = width - 4
+    let next = choices == 0 ? "Enter: next step" : "1 to \(choices): what will it be? · Enter: no guess"
     let lines =
-      "Enter: next step · ?: all that the kernel says · c: on to the end · q: quit".wrapped(to: room)
+      "\(next) · ?: all that the kernel says · c: on to the end · q: quit".wrapped(to: room)
       + hint.heading.wrapped(to: room)
       + hint.lines.flatMap { $0.wrapped(to: room - 2).map { "  " + $0 } }
     keyboard.take()
@@ -47,11 +51,7 @@ final class Pause {
         pollfd(fd: signalNumber, events: Int16(POLLIN), revents: 0),
       ]
       guard (try? systemCall("poll", "", { poll(&entries, 2, -1) })) != nil else { return .quit }
-      if entries[1].revents != 0 {
-        var info = signalfd_siginfo()
-        let size = MemoryLayout<signalfd_siginfo>.size
-        if read(signalNumber, &info, size) == size { return .interrupted(Int32(bitPattern: info.ssi_signo)) }
-      }
+      if entries[1].revents != 0, let signal = Self.signal(from: signalNumber) { return .interrupted(signal) }
       guard entries[0].revents != 0 else { continue }
       guard let key = keyboard.read() else { return .quit }  // the terminal has gone
       switch key {
@@ -67,9 +67,19 @@ final class Pause {
       case "q", "\u{4}":
         erase(rows: lines.count + 1)
         return .quit
-      default: continue
+      default:
+        guard let number = key.wholeNumberValue, number > 0, number <= choices else { continue }
+        erase(rows: lines.count + 1)
+        return .choice(number)
       }
     }
+  }
+
+  /// The signal that a signalfd holds, or nil. See: signalfd(2)
+  static func signal(from descriptor: Int32) -> Int32? {
+    var info = signalfd_siginfo()
+    let size = MemoryLayout<signalfd_siginfo>.size
+    return read(descriptor, &info, size) == size ? Int32(bitPattern: info.ssi_signo) : nil
   }
 
   /// Takes the prompt away again, so that the story reads as one.

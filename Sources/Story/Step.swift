@@ -128,6 +128,10 @@ public enum StoryItem: Sendable {
   /// A word of the toolkit's: what it cannot show, and why.
   case note(String)
   case process(pid_t, ProcessEvent)
+  /// What will the call do that stands at its entry? Asked before it runs.
+  case question(Question)
+  /// How the answer to the last question compares with the kernel's.
+  case prediction(Prediction)
   case ending(Ending)
 
   public enum ProcessEvent: Sendable {
@@ -143,18 +147,31 @@ public enum StoryItem: Sendable {
     /// What is followed, where it is not the tool itself.
     public let command: [String]
     public let process: pid_t
+    /// It ran before it was followed.
+    public let isAttached: Bool
+    /// The sockets that it has already, and what belongs to them.
+    public let sockets: [SocketSnapshot]
 
-    public init(tool: String, command: [String] = [], process: pid_t) {
+    public init(
+      tool: String, command: [String] = [], process: pid_t, isAttached: Bool = false,
+      sockets: [SocketSnapshot] = []
+    ) {
       self.tool = tool
       self.command = command
       self.process = process
+      self.isAttached = isAttached
+      self.sockets = sockets
     }
   }
 
   public struct Ending: Sendable {
     public let process: pid_t
-    /// How the program ended, or nil where it was ended by us.
+    /// How the program ended, or nil where it was ended by us, or let go.
     public let status: Tracer.Status?
+    /// It was let go, and runs on.
+    public let isLetGo: Bool
+    /// How many predictions came true, of how many; nil where none was asked for.
+    public let score: (right: Int, of: Int)?
     /// What its end did to the sockets it had.
     public let changes: [SocketChange]
     public let packets: [Packet]

@@ -14,43 +14,57 @@ public final class Summary {
   }
 
   private let tracer = Tracer()
-  private let command: [String]
+  private let subject: Narrator.Subject
   private let only: Set<SystemCall>?
   private let output: Output
   private let isJSON: Bool
   private var rows: [SystemCall: Row] = [:]
 
-  public init(command: [String], only: Set<SystemCall>?, output: Output, isJSON: Bool) {
-    self.command = command
+  public init(
+    subject: Narrator.Subject, only: Set<SystemCall>?, faults: [Fault] = [], output: Output, isJSON: Bool
+  ) {
+    self.subject = subject
+    tracer.faults = faults
     self.only = only
     self.output = output
     self.isJSON = isJSON
   }
 
-  /// Starts the program, counts until all of it has ended, prints the table, and returns the status to exit with.
+  /// Starts the program, or attaches to it, counts until all of it has ended, or until ctrl-C lets it go, prints the table,
+  /// and returns the status to exit with.
   public func run(name: String) throws(Complaint) -> Int32 {
+    var attached: pid_t?
     do throws(SystemCallError) {
-      try tracer.start(name: name, arguments: command)
-      return try count()
+      switch subject {
+      case .lesson: try tracer.start(name: name, arguments: [])
+      case .program(let command): try tracer.start(name: name, arguments: command)
+      case .running(let process):
+        attached = process
+        try tracer.attach(to: process)
+      }
+      return try count(isAttached: attached != nil)
     } catch {
-      throw TracingRefusal.explain(error)
+      tracer.release()
+      throw TracingRefusal.explain(error, attachingTo: attached)
     }
   }
 
-  private func count() throws(SystemCallError) -> Int32 {
+  private func count(isAttached: Bool) throws(SystemCallError) -> Int32 {
     var status = ExitStatus.failure
-    var hasBegun = false
+    var hasBegun = isAttached
     var interruptions = 0
-    while let event = try tracer.next() {
+    following: while let event = try tracer.next() {
       switch event {
       case .returned(let call) where hasBegun: add(call)
       case .executed: hasBegun = true
       case .ended(tracer.process, let end): status = end.shellStatus
       case .interrupted(let signal, let fromTerminal):
         interruptions += 1
-        if interruptions > 1 || !hasBegun {
-          tracer.killAll()
-          status = 128 + signal
+        if isAttached || interruptions > 1 || !hasBegun {
+          tracer.release()
+          status = isAttached ? ExitStatus.success : 128 + signal
+          // Of a program that was let go nothing more is heard.
+          if isAttached { break following }
         } else if !fromTerminal {
           tracer.send(signal)
         }
@@ -59,6 +73,7 @@ public final class Summary {
     }
     if hasBegun {
       output.write(isJSON ? json() : table())
+      if !isJSON { for note in Narrator.notes(on: tracer) { output.write("note: \(note)\n") } }
       output.flush()
     }
     return status

@@ -1,10 +1,18 @@
 import CommandLineTool
+import Glibc
+import SystemCalls
+import Tracing
 
 /// How a story is to be told, as the options of a command line have it.
-public struct Telling: Sendable {
+public struct Telling {
   /// The options that every teller of stories has.
   public static let options: [CommandLineSyntax.Option] = [
     .init("format", choices: ["text", "json"], help: "how to tell it; json is one object a line"),
+    .init(
+      "pcap", value: "FILE", help: "write the packets to FILE too, for Wireshark, each with its step (pcapng)"
+    ),
+    .init("svg", value: "FILE", help: "draw the whole run into FILE: states and packets, one picture"),
+    .init("isolated", help: "run it in its own network: packets and any port without root, nothing foreign"),
     .init(
       "verbose", short: "v", help: "all that the kernel says, and through which call, not only what changed"),
     .init("color", choices: ColorMode.allCases.map(\.rawValue), help: "when to colour (auto: at a terminal)"),
@@ -13,16 +21,71 @@ public struct Telling: Sendable {
   public let isJSON: Bool
   /// For the text form; further ones may be set.
   public var text = TerminalTeller.Options()
+  /// Whether packets are to be written down.
+  public let needsPackets: Bool
+  private let besides: [(path: String, teller: any Teller)]
 
-  public init(_ arguments: Arguments, to descriptor: Int32) {
+  /// Opens the files that are asked for, before anything is done.
+  ///
+  /// - Throws: a `Complaint` where one cannot be written.
+  public init(_ arguments: Arguments, to descriptor: Int32) throws(Complaint) {
     let terminal = Terminal(descriptor: descriptor)
     isJSON = arguments["format"] == "json"
+    needsPackets = arguments.has("pcap")
     text.color = terminal.wantsColor(arguments["color"].flatMap(ColorMode.init) ?? .auto)
     text.isVerbose = arguments.has("verbose")
     text.width = terminal.width
+    var besides: [(path: String, teller: any Teller)] = []
+    let paths = ["output", "pcap", "svg"].compactMap { arguments[$0] }
+    if Set(paths).count < paths.count { throw .usage("two files have the same name") }
+    if let path = arguments["pcap"] {
+      besides.append((path, CaptureTeller(output: try Self.file(path, "the packets"))))
+    }
+    self.besides = besides
   }
 
-  public func teller(output: Output) -> any Teller {
-    isJSON ? JSONTeller(output: output) : TerminalTeller(output: output, options: text)
+  /// An output to a new file. `what` goes there.
+  public static func file(_ path: String, _ what: String) throws(Complaint) -> Output {
+    do throws(SystemCallError) {
+      return Output(descriptor: try Descriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC).release())
+    } catch {
+      throw Complaint("cannot write \(what) to \(path): \(error.errno)")
+    }
+  }
+
+  public func teller(output: Output) -> Chorus {
+    let lead: any Teller =
+      isJSON ? JSONTeller(output: output) : TerminalTeller(output: output, options: text)
+    return Chorus(lead, beside: besides)
+  }
+
+  /// Moves this process into namespaces of its own, where `--isolated` wants that. To be called before there is a second
+  /// thread.
+  public static func isolate(_ arguments: Arguments, port: UInt16 = 0) throws(Complaint) {
+    guard arguments.has("isolated") else { return }
+    do throws(SystemCallError) { try Isolation.enter(allowing: port) } catch {
+      throw Complaint("--isolated is not possible here (\(error)): \(IsolationRefusal.advice(error))")
+    }
+  }
+}
+
+/// Why namespaces were refused, and what to do.
+enum IsolationRefusal {
+  static func advice(_ error: SystemCallError) -> String {
+    func setting(_ path: String) -> Int? {
+      text(ofFile: "/proc/sys/\(path)").flatMap { Int($0.prefix { $0.isNumber }) }
+    }
+    if error.errno.rawValue == ENOSPC || setting("user/max_user_namespaces") == 0 {
+      return "no more user namespaces are allowed; as root: sysctl user.max_user_namespaces=10000"
+    }
+    if setting("kernel/unprivileged_userns_clone") == 0 {
+      return "user namespaces are for root alone; as root: sysctl kernel.unprivileged_userns_clone=1"
+    }
+    if setting("kernel/apparmor_restrict_unprivileged_userns") == 1 {
+      return
+        "AppArmor restricts user namespaces; as root: sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+    }
+    if error.errno.rawValue == EINVAL { return "this kernel has no user or network namespaces" }
+    return "a container forbids it, with Docker's default profile for one: --security-opt seccomp=unconfined"
   }
 }

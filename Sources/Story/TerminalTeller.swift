@@ -43,6 +43,8 @@ public final class TerminalTeller: Teller {
   /// What the label of the socket at hand takes, where that is more than usual.
   private var labelWidth = 0
   private var lastWaiting: String?
+  /// What is told was there before, and is not new.
+  private var isListing = false
 
   private var width: Int { min(options.width, 100) }
   /// The gutter: the step's number, or nothing, and a bar.
@@ -80,6 +82,8 @@ public final class TerminalTeller: Teller {
         line("   " + Style.quiet((index == 0 ? "note: " : "      ") + part, color: options.color))
       }
     case .process(let process, let event): tell(event, of: process)
+    case .question(let question): tell(question)
+    case .prediction(let prediction): tell(prediction)
     case .ending(let ending):
       tellRepetitions()
       tell(ending)
@@ -124,6 +128,18 @@ public final class TerminalTeller: Teller {
     line(" " + Style.strong(title, color: options.color) + (rest.isEmpty || !isOneLine ? "" : gap + rest))
     if !rest.isEmpty, !isOneLine { for part in rest.wrapped(to: width - 2) { line(" " + part) } }
     blank()
+    if opening.isAttached { tellSocketsFound(opening) }
+  }
+
+  /// What a program has that ran before it was followed.
+  private func tellSocketsFound(_ opening: StoryItem.Opening) {
+    processes.insert(opening.process)
+    line(opening.sockets.isEmpty ? "   It has no sockets now." : "   It has these sockets now:")
+    isListing = true
+    defer { isListing = false }
+    let found = opening.sockets.map { SocketChange(socket: $0, kind: .appeared) }
+    for text in changeLines(found, step: nil) { line("   " + text) }
+    blank()
   }
 
   private func tell(said text: String) {
@@ -144,6 +160,7 @@ public final class TerminalTeller: Teller {
     if !meanwhile.isEmpty {
       line("   ┆ " + Style.quiet("meanwhile", color: options.color))
       for text in meanwhile { line(("   ┆ " + text).trimmedRight) }
+      if !step.strayPackets.isEmpty { line("   ┆") }
     }
     tell(call: step)
     let lines = changeLines(step.changes, step: step)
@@ -168,6 +185,27 @@ public final class TerminalTeller: Teller {
     processes.insert(step.call.process)
     for socket in step.after { processes.formUnion(socket.holders.map(\.process)) }
     hasStep = true
+  }
+
+  private func tell(_ question: Question) {
+    gap()
+    for (index, part) in question.call.wrappedCall(to: width - 6).enumerated() {
+      line((index == 0 ? " ? │ " : Self.gutter) + Style.heading(part, color: options.color))
+    }
+    for part in question.text.wrapped(to: width - 9) { body("  " + Style.words(part, color: options.color)) }
+    let choices = question.choices.enumerated().map { "\($0 + 1)  \($1)" }
+    let isOneLine = choices.reduce(0) { $0 + $1.count + 4 } <= width - 9
+    for text in isOneLine ? [choices.joined(separator: "    ")] : choices { body("    " + text) }
+  }
+
+  private func tell(_ prediction: Prediction) {
+    switch prediction.isRight {
+    case true?: body("  " + Style.good("✓ as you said: \(prediction.actual)", color: options.color))
+    case false?:
+      let text = "✗ you said \(prediction.choice ?? ""), and it is: \(prediction.actual)"
+      for part in text.wrapped(to: width - 9) { body("  " + Style.bad(part, color: options.color)) }
+    case nil: body("  " + Style.quiet("(no guess) \(prediction.actual)", color: options.color))
+    }
   }
 
   private func ladderLines(_ packets: [Packet], _ step: Step) -> [String] {
@@ -256,7 +294,7 @@ public final class TerminalTeller: Teller {
         "The program has ended with status \(status); the kernel has closed its descriptors."
       case .killed(let signal)?:
         "The program was killed by \(signalName(signal)); the kernel has closed its descriptors."
-      case nil: "The program was ended here."
+      case nil: ending.isLetGo ? "Let go here; the program runs on." : "The program was ended here."
       }
     for part in text.wrapped(to: width - 4) { line("   " + part) }
     if !hasStep {
@@ -270,6 +308,10 @@ public final class TerminalTeller: Teller {
       let packetLines = ladder.lines(of: ending.packets, width: width - 6, color: options.color) { _, _ in nil
       }
       for text in packetLines { line("   " + text) }
+    }
+    if let score = ending.score, score.of > 0 {
+      blank()
+      line("   " + Style.strong("You foresaw \(score.right) of \(score.of).", color: options.color))
     }
     overview.add(ending)
     for text in overview.lines(width: width, color: options.color) { line(text) }
@@ -303,17 +345,20 @@ public final class TerminalTeller: Teller {
     var showsAddresses = false
     var isNew = false
     var isGone = false
+    var born: [(label: String, value: String)] = []
     for change in changes {
       switch change.kind {
       case .appeared:
         isNew = true
-        heads.append("new: " + (socket.state.state ?? socket.state.text(.type) ?? "socket"))
+        heads.append(
+          (isListing ? "" : "new: ") + (socket.state.state ?? socket.state.text(.type) ?? "socket"))
         showsAddresses = true
       case .vanished:
         isGone = true
         heads.append("\(socket.state.state ?? socket.state.text(.type) ?? "socket") → gone")
       case .holders(let from, let to):
         if from.isEmpty { showsAddresses = true }
+        if from.isEmpty, options.showsDescriptors { born = Self.birth(of: socket) }
         heads += Self.holders(from, to, state: socket.state.state)
       case .closeOnExec(let holder, let flag):
         heads.append("fd \(holder.descriptor) close-on-exec \(flag ? "off → on" : "on → off")")
@@ -339,10 +384,21 @@ public final class TerminalTeller: Teller {
     if isNew, let owner = socket.owner {
       lines += fieldLines("", "held by", "\(owner.name), pid \(owner.process)".printable)
     }
+    for text in born { lines += fieldLines("", text.label, text.value) }
     for text in fieldTexts(story, socket: socket, isNew: isNew) {
       lines += fieldLines(lines.isEmpty ? label : "", text.label, text.value)
     }
     return lines
+  }
+
+  /// What a socket has got with its first descriptor.
+  private static func birth(of socket: SocketSnapshot) -> [(label: String, value: String)] {
+    let isClosedOnExec = socket.holders.first.flatMap { socket.closeOnExec[$0] } ?? false
+    let flags =
+      (socket.state[.nonBlocking] == .flag(true) ? ["non-blocking"] : [])
+      + (isClosedOnExec ? ["close-on-exec"] : [])
+    let inode = socket.state.inode.map { ("inode", "0 → \($0)") }
+    return [inode, flags.isEmpty ? nil : ("flags", flags.joined(separator: ", "))].compactMap { $0 }
   }
 
   private func isTold(_ change: FieldChange, of socket: SocketSnapshot, step: Step?) -> Bool {
@@ -355,6 +411,11 @@ public final class TerminalTeller: Teller {
       return options.showsWindows || from == 0 || to == 0
     }
     if change.field == .listedAs { return options.showsListing }
+    // Of a connection that was reset, sock_diag lists no queue any more; what has arrived can still be read.
+    if change.field == .readable {
+      return socket.state.isTCP && change.from != nil && change.to != nil
+        && socket.state[.receiveQueue] == nil
+    }
     switch change.field.weight {
     case .story: return true
     case .setting:

@@ -4,9 +4,15 @@ import SystemCalls
 
 /// Why tracing was refused, and what to do.
 enum TracingRefusal {
-  static func explain(_ error: SystemCallError) -> Complaint {
+  static func explain(_ error: SystemCallError, attachingTo process: pid_t? = nil) -> Complaint {
     switch (error.call, error.errno.rawValue) {
+    case ("ptrace", ESRCH):
+      if let process { return Complaint("there is no process \(process)") }
+      return Complaint("\(error)")
     case ("ptrace", EPERM):
+      if let process {
+        return Complaint("process \(process) cannot be followed: \(reason(process)) (\(error))")
+      }
       let scope =
         text(ofFile: "/proc/sys/kernel/yama/ptrace_scope").flatMap { Int($0.prefix { $0 != "\n" }) } ?? 0
       let cause =
@@ -23,5 +29,36 @@ enum TracingRefusal {
     case ("posix_spawn", EAGAIN): return Complaint("\(error): no more processes are allowed; see ulimit -u")
     default: return Complaint("\(error)")
     }
+  }
+
+  /// Why a running process may not be attached to.
+  private static func reason(_ process: pid_t) -> String {
+    func number(_ name: String) -> Int? {
+      let line = text(ofFile: "/proc/\(process)/status")?.split(separator: "\n").first {
+        $0.hasPrefix("\(name):")
+      }
+      return line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Int($0) }
+    }
+    if process == getpid() { return "it is this very program" }
+    if let tracer = number("TracerPid"), tracer != 0 {
+      let name =
+        text(ofFile: "/proc/\(tracer)/comm")?.split(separator: "\n").first.map { "\($0)" }
+        ?? "another program"
+      return "\(name.printable), pid \(tracer), traces it already"
+    }
+    if text(ofFile: "/proc/\(process)/stat")?.split(separator: ")").last?.hasPrefix(" Z") ?? false {
+      return "it has ended, and its parent has not asked how"
+    }
+    if number("Kthread") == 1 { return "it is a thread of the kernel" }
+    if let user = number("Uid"), user != Int(geteuid()), geteuid() != 0 {
+      return "it belongs to user \(user); as root it can be"
+    }
+    let scope =
+      text(ofFile: "/proc/sys/kernel/yama/ptrace_scope").flatMap { Int($0.prefix { $0 != "\n" }) } ?? 0
+    if scope > 0, geteuid() != 0 {
+      return
+        "kernel.yama.ptrace_scope is \(scope), so only root may; or, as root: sysctl kernel.yama.ptrace_scope=0"
+    }
+    return "it is protected (prctl PR_SET_DUMPABLE), or a container forbids it: add the SYS_PTRACE capability"
   }
 }

@@ -10,6 +10,20 @@ public struct ErrorNumber: RawRepresentable, Hashable, Sendable, CustomStringCon
   public init(rawValue: Int32) { self.rawValue = rawValue }
   public init(_ rawValue: Int32) { self.rawValue = rawValue }
 
+  /// The errno with this name, "EADDRINUSE" say, or nil where there is none.
+  public init?(name: String) {
+    guard let number = Self.numbers.first(where: { $0.name == name }) else { return nil }
+    self = number
+  }
+
+  /// The names of all that the C library knows.
+  public static var names: [String] { numbers.map(\.name) }
+
+  /// See: errno(3). The kernel's numbers end at 4095; those with a name much sooner.
+  private static var numbers: [ErrorNumber] {
+    (1...255).map(ErrorNumber.init(_:)).filter { strerrorname_np($0.rawValue) != nil }
+  }
+
   /// The errno that the calling thread's last failed call left. Read it before anything else is called.
   public static var last: ErrorNumber { ErrorNumber(errno) }
 

@@ -35,6 +35,8 @@ public struct Call: Sendable, Hashable {
   /// When it was entered and when it returned, in nanoseconds of CLOCK_MONOTONIC.
   public internal(set) var entered: UInt64
   public internal(set) var returned: UInt64 = 0
+  /// What was done to it, where something was.
+  public internal(set) var injection: Injection?
   /// What it returned; a negative errno where it failed. Nil until it has.
   public internal(set) var result: Int64?
 

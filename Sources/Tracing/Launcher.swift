@@ -38,11 +38,13 @@ public enum Launcher {
     return Array(arguments.dropFirst(3))
   }
 
-  /// Becomes another program. Returns only where that failed.
-  public static func execute(_ command: [String]) -> ErrorNumber {
+  /// Becomes another program, which finds `name`, or else the command's first word, as its own name. Returns only where
+  /// that failed.
+  public static func execute(_ command: [String], named name: String? = nil) -> ErrorNumber {
+    let path = command.first ?? ""
+    let command = [name ?? path] + command.dropFirst()
     var words: [UnsafeMutablePointer<CChar>?] = command.map { strdup($0) } + [nil]
-    guard let name = words.first, let name else { return ErrorNumber(ENOENT) }
-    execvp(name, &words)
+    execvp(path, &words)
     return .last
   }
 

@@ -2,11 +2,12 @@ import CLinux
 import Glibc
 import SystemCalls
 
-/// Starts a program and follows it, through threads, children and exec, from one socket call to the next.
+/// Starts a program, or attaches to one that runs, and follows it, through threads, children and exec, from one socket call to
+/// the next.
 ///
 /// All of ptrace belongs to the thread that attached: create a tracer and use it on one thread. The program stands still from
 /// the moment `next()` returns an event of it until `next()` is called again; its other threads run until their own next
-/// socket call. A started program does not outlive its tracer.
+/// socket call. A started program does not outlive its tracer; an attached one runs on.
 ///
 /// See: ptrace(2), seccomp(2)
 public final class Tracer {
@@ -30,6 +31,8 @@ public final class Tracer {
     case ending(process: pid_t)
     /// A process has ended; its descriptors are closed.
     case ended(process: pid_t, status: Status)
+    /// Attaching has made a call return EINTR; it is named as far as it is known.
+    case disturbed(process: pid_t, thread: pid_t, call: String)
     /// Nothing happened for the time that was given. `running` are the calls that have not returned.
     case quiet(running: [Call])
     /// This tracer got a signal itself. With `fromTerminal` the program got it too. One that comes twice at once is one.
@@ -66,12 +69,24 @@ public final class Tracer {
     var isRestarting = false
     /// It has been seen on its way out.
     var isExiting = false
+    /// It was attached to and has not stood still yet: the call that it was in then, by number.
+    var attachedIn: Int?
+    /// What is to be put right at its call's exit.
+    var shortening: Shortening?
+    /// What its call is to return in place of its own result.
+    var failure: ErrorNumber?
+    /// A call that the kernel makes again is the same call, and is not counted again.
+    var repeated: (call: Call, fault: Fault?)?
+
+    var isChanged: Bool { shortening != nil || failure != nil }
   }
 
   private struct Stop {
     let thread: pid_t
     var request: Int
     var signal: Int32 = 0
+    /// A call that is told stands at its entry.
+    var isEntry = false
   }
 
   /// In nanoseconds.
@@ -94,8 +109,17 @@ public final class Tracer {
   public var reportsEntries = false
   /// A descriptor of the program that was started whose writes are reported, as words and not as calls.
   public var spokenDescriptor: Int32?
-  /// The process that was started.
+  /// What is done to calls. Set before the program is started.
+  public var faults: [Fault] = [] {
+    didSet { faultCounts = faults.map { _ in (0, 0) } }
+  }
+  private var faultCounts: [(calls: UInt64, injected: UInt64)] = []
+  /// Why calls were not shortened at the last attempt, or nil where nothing stood in the way.
+  public private(set) var shorteningRefusal: SystemCallError?
+  /// The process that was started, or attached to.
   public private(set) var process: pid_t = 0
+  /// Whether it was attached to: then it runs on when it is let go.
+  public private(set) var isAttached = false
 
   /// Blocks the signals that it waits for, on this thread.
   public init() {
@@ -109,7 +133,7 @@ public final class Tracer {
   }
 
   deinit {
-    killAll()
+    release()
     var mask = maskBefore
     pthread_sigmask(SIG_SETMASK, &mask, nil)
   }
@@ -160,9 +184,7 @@ public final class Tracer {
     let failure = posix_spawn(&child, path, &actions, &attributes, &vector, environ)
     if failure != 0 { throw SystemCallError(call: "posix_spawn", asked: name, errno: ErrorNumber(failure)) }
 
-    let options =
-      1 /* PTRACE_O_TRACESYSGOOD */ | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE
-      | PTRACE_O_TRACEEXEC | PTRACE_O_TRACEEXIT | PTRACE_O_TRACESECCOMP | PTRACE_O_EXITKILL
+    let options = Self.options | PTRACE_O_EXITKILL
     do throws(SystemCallError) {
       try readyThere.close()  // end of file, should the child fail to start
       try gateThere.close()
@@ -182,6 +204,49 @@ public final class Tracer {
     var byte: UInt8 = 1
     try systemCall("write", "gate") { write(gateHere.number, &byte, 1) }
   }
+
+  /// Takes hold of a process that runs, with all its threads. It has no filter: every call of it stops it, and those that do
+  /// not concern sockets are let go on at once.
+  ///
+  /// A thread that waits in a call stands still for a moment. The kernel then makes the call again, but for some, `epoll_wait`
+  /// among them, that return EINTR; that is reported as `.disturbed`. See: signal(7)
+  ///
+  /// - Parameter number: a process, or a thread of it.
+  /// - Throws: ESRCH where there is none, EPERM where it may not be traced, or is traced already.
+  public func attach(to number: pid_t) throws(SystemCallError) {
+    guard let whole = Self.status("Tgid", of: number) else {
+      throw SystemCallError(call: "ptrace", asked: "PTRACE_SEIZE", errno: ErrorNumber(ESRCH))
+    }
+    process = whole
+    isAttached = true
+    // A thread may start others while they are gone through.
+    var isNew = true
+    while isNew {
+      isNew = false
+      for thread in numberedEntries(ofDirectory: "/proc/\(whole)/task") ?? [] where threads[thread] == nil {
+        do throws(SystemCallError) {
+          let within = text(ofFile: "/proc/\(whole)/task/\(thread)/syscall")?.split(separator: " ").first
+          try systemCall("ptrace", "PTRACE_SEIZE") {
+            clinux_ptrace(Int(PTRACE_SEIZE), thread, 0, UInt(Self.options))
+          }
+          register(thread: thread, process: whole)
+          threads[thread]?.attachedIn = within.flatMap { Int($0) } ?? -1
+          try systemCall("ptrace", "PTRACE_INTERRUPT") { clinux_ptrace(Int(PTRACE_INTERRUPT), thread, 0, 0) }
+          isNew = true
+        } catch {
+          // One that has ended meanwhile, or was born into the tracer's hands.
+          if thread == whole || ![ESRCH, EPERM].contains(error.errno.rawValue) || threads.isEmpty {
+            throw error
+          }
+        }
+      }
+    }
+  }
+
+  /// What an attached program is followed with; a started one does not outlive its tracer either.
+  private static let options =
+    1 /* PTRACE_O_TRACESYSGOOD */ | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE
+    | PTRACE_O_TRACEEXEC | PTRACE_O_TRACEEXIT | PTRACE_O_TRACESECCOMP
 
   // --- following ---
 
@@ -240,8 +305,9 @@ public final class Tracer {
     if threads[process] != nil { kill(process, signal) }
   }
 
-  /// Ends everything that is followed, and waits until it is gone.
-  public func killAll() {
+  /// Ends everything that was started, and waits until it is gone. What was attached to runs on.
+  public func release() {
+    if isAttached { return detach() }
     for process in tables.keys { kill(process, SIGKILL) }
     held = nil
     var status: Int32 = 0
@@ -259,6 +325,40 @@ public final class Tracer {
     }
     threads = [:]
     tables = [:]
+  }
+
+  /// Lets go of a program that was attached to. Calls that were changed are put right first.
+  ///
+  /// Threads that run, or wait in a call, are not stopped for it, which might give that call an EINTR: the kernel lets go of
+  /// them when this process ends. See: ptrace(2), PTRACE_O_EXITKILL
+  private func detach() {
+    if let stop = held { detach(stop.thread, signal: stop.signal) }
+    held = nil
+    for (thread, state) in threads where state.isChanged {
+      _ = clinux_ptrace(Int(PTRACE_INTERRUPT), thread, 0, 0)
+    }
+    while threads.values.contains(where: \.isChanged) {
+      var status: Int32 = 0
+      let thread = clinux_wait_any(&status, 0)
+      if thread < 0 && ErrorNumber.last.rawValue == ECHILD { break }
+      guard thread > 0 else { continue }
+      do throws(SystemCallError) { try handle(thread, status) } catch { threads[thread] = nil }
+      if let stop = held { detach(stop.thread, signal: stop.signal) }
+      held = nil
+    }
+    pending = []
+    threads = [:]
+    tables = [:]
+  }
+
+  private func detach(_ thread: pid_t, signal: Int32) {
+    _ = clinux_ptrace(Int(PTRACE_DETACH), thread, 0, UInt(signal))
+    threads[thread] = nil
+  }
+
+  /// The faults that were never injected, with how many calls were looked at.
+  public var unusedFaults: [(fault: Fault, calls: UInt64)] {
+    zip(faults, faultCounts).filter { $1.injected == 0 }.map { ($0, $1.calls) }
   }
 
   // --- inside ---
@@ -303,7 +403,10 @@ public final class Tracer {
 
   private func go(on stop: Stop) throws(SystemCallError) {
     // A call's time begins when it is let go on, not when somebody began to look at it.
-    if stop.request == Int(PTRACE_SYSCALL) { threads[stop.thread]?.call?.entered = Self.now() }
+    if stop.isEntry {
+      inject(into: stop.thread)
+      threads[stop.thread]?.call?.entered = Self.now()
+    }
     if clinux_ptrace(stop.request, stop.thread, 0, UInt(stop.signal)) != -1 { return }
     let failure = ErrorNumber.last
     // ESRCH: killed while it stood still. Its end is reported like any other.
@@ -325,10 +428,9 @@ public final class Tracer {
     if threads[thread] == nil { meet(thread) }
     let signal = status >> 8 & 0xff
     let event = status >> 16
-    let cont = Stop(thread: thread, request: Int(PTRACE_CONT))
+    let cont = Stop(thread: thread, request: resumption)
     switch (event, signal) {
-    case (PTRACE_EVENT_SECCOMP, _): try enter(thread)
-    case (0, SIGTRAP | 0x80): try leave(thread)
+    case (PTRACE_EVENT_SECCOMP, _), (0, SIGTRAP | 0x80): try standAtCall(thread)
     case (PTRACE_EVENT_FORK, _), (PTRACE_EVENT_VFORK, _), (PTRACE_EVENT_CLONE, _):
       if let child = eventMessage(thread) { parents[pid_t(truncatingIfNeeded: child)] = thread }
       if let child = eventMessage(thread), threads[pid_t(truncatingIfNeeded: child)] == nil {
@@ -350,8 +452,11 @@ public final class Tracer {
       (PTRACE_EVENT_STOP, SIGTTOU):
       // The whole program was stopped, by ctrl-Z say. It stays so until SIGCONT.
       held = Stop(thread: thread, request: Int(PTRACE_LISTEN))
+    case (PTRACE_EVENT_STOP, _):
+      held = cont
+      lookAtAttached(thread)
     case (0, _):
-      held = Stop(thread: thread, request: Int(PTRACE_CONT), signal: signal)
+      held = Stop(thread: thread, request: resumption, signal: signal)
       if let process = threads[thread]?.process {
         pending.append(.signalled(process: process, signal: signal))
       }
@@ -431,13 +536,29 @@ public final class Tracer {
     throw SystemCallError(call: "ptrace", asked: "PTRACE_GET_SYSCALL_INFO", errno: failure)
   }
 
-  private func enter(_ thread: pid_t) throws(SystemCallError) {
-    held = Stop(thread: thread, request: Int(PTRACE_CONT))
-    guard let info = try information(thread), let process = threads[thread]?.process,
-      let systemCall = Architecture.native.systemCall(number: Int(truncatingIfNeeded: info.seccomp.nr))
+  /// How a thread goes on from a stop that is no call's entry.
+  private var resumption: Int { Int(isAttached ? PTRACE_SYSCALL : PTRACE_CONT) }
+
+  private func standAtCall(_ thread: pid_t) throws(SystemCallError) {
+    let stopped = Self.now()
+    held = Stop(thread: thread, request: resumption)
+    guard let info = try information(thread) else { return }
+    switch Int(info.op) {
+    case Int(PTRACE_SYSCALL_INFO_SECCOMP):
+      // An attached program's own filter may want to be asked; its entry has been seen.
+      if !isAttached { enter(thread, number: info.seccomp.nr, CallArguments(info.seccomp.args)) }
+    case Int(PTRACE_SYSCALL_INFO_ENTRY):
+      enter(thread, number: info.entry.nr, CallArguments(info.entry.args))
+    case Int(PTRACE_SYSCALL_INFO_EXIT): leave(thread, result: info.exit.rval, at: stopped)
+    default: break
+    }
+  }
+
+  private func enter(_ thread: pid_t, number: UInt64, _ arguments: CallArguments) {
+    guard let process = threads[thread]?.process,
+      let systemCall = Architecture.native.systemCall(number: Int(truncatingIfNeeded: number))
     else { return }
-    let call = Call(
-      systemCall, CallArguments(info.seccomp.args), process: process, thread: thread, entered: Self.now())
+    let call = Call(systemCall, arguments, process: process, thread: thread, entered: Self.now())
     if systemCall == .write, process == self.process, call.arguments.int(0) == spokenDescriptor {
       let count = Int(clamping: call.arguments[2])
       let bytes = ProcessMemory(process: thread).read(call.arguments[1], count)
@@ -457,20 +578,113 @@ public final class Tracer {
     // A closed number may be a new descriptor before this thread has been seen again.
     tables[process]?.forgetClosed(by: call)
     threads[thread]?.call = call
-    held = Stop(thread: thread, request: Int(PTRACE_SYSCALL))
+    held = Stop(thread: thread, request: Int(PTRACE_SYSCALL), isEntry: true)
     if reportsEntries { pending.append(.entered(call)) }
   }
 
-  private func leave(_ thread: pid_t) throws(SystemCallError) {
-    let stopped = Self.now()
-    held = Stop(thread: thread, request: Int(PTRACE_CONT))
-    guard var call = threads[thread]?.call, let info = try information(thread) else { return }
-    guard Int(info.op) == Int(PTRACE_SYSCALL_INFO_EXIT) else { return }
+  private func leave(_ thread: pid_t, result: Int64, at stopped: UInt64) {
+    guard var call = threads[thread]?.call else { return }
     threads[thread]?.call = nil
     call.returned = stopped
-    call.result = info.exit.rval
-    threads[thread]?.isRestarting = info.exit.rval == -516  // ERESTART_RESTARTBLOCK
+    call.result = putRight(thread, result: result)
+    threads[thread]?.isRestarting = call.result == -516  // ERESTART_RESTARTBLOCK
+    threads[thread]?.repeated = call.error?.isRestart ?? false ? (call, call.injection?.fault) : nil
     tables[call.process]?.apply(call)
     pending.append(.returned(call))
+  }
+
+  /// What attaching did to the call that a thread was in.
+  private func lookAtAttached(_ thread: pid_t) {
+    guard let number = threads[thread]?.attachedIn, let process = threads[thread]?.process else { return }
+    threads[thread]?.attachedIn = nil
+    guard number >= 0, let result = Registers(of: thread)?.result else { return }
+    let call = Architecture.native.systemCall(number: number)
+    if result == -Int64(EINTR) {
+      pending.append(.disturbed(process: process, thread: thread, call: call?.name ?? "call \(number)"))
+    }
+    threads[thread]?.isRestarting = result == -516 && call != nil
+  }
+
+  // --- faults ---
+
+  /// Changes a call that is about to run, where a fault is due.
+  private func inject(into thread: pid_t) {
+    guard !faults.isEmpty, let call = threads[thread]?.call else { return }
+    let repeated = threads[thread]?.repeated
+    threads[thread]?.repeated = nil
+    let isAgain = repeated.map {
+      $0.call.systemCall == call.systemCall && $0.call.arguments == call.arguments
+    }
+    guard let fault = isAgain == true ? repeated?.fault : due(for: call) else { return }
+    switch fault.effect {
+    case .errno(let failure):
+      if call.systemCall != .close {
+        guard var registers = Registers(of: thread) else { return }
+        registers.skipCall()
+        guard registers.store() else { return }
+      }
+      threads[thread]?.failure = failure
+      note(Injection(fault: fault, length: nil), thread)
+    case .length(let limit):
+      var total: UInt64 = 0
+      guard let shortening = Shortening(call, to: limit, total: &total) else { return }
+      threads[thread]?.shortening = shortening
+      note(Injection(fault: fault, length: total), thread)
+    }
+  }
+
+  private func note(_ injection: Injection, _ thread: pid_t) {
+    threads[thread]?.call?.injection = injection
+    if let place = faults.firstIndex(of: injection.fault) { faultCounts[place].injected += 1 }
+  }
+
+  /// The first fault whose turn it is; each that means this call counts it.
+  private func due(for call: Call) -> Fault? {
+    var due: Fault?
+    for (place, fault) in faults.enumerated() where fault.call == call.systemCall {
+      if case .length = fault.effect, !isStream(call) { continue }
+      faultCounts[place].calls += 1
+      if due == nil, fault.occasion.includes(faultCounts[place].calls) { due = fault }
+    }
+    return due
+  }
+
+  /// Whether a call is about a stream socket. What cannot be found out is none.
+  private func isStream(_ call: Call) -> Bool {
+    guard let descriptor = call.descriptors.first(where: { tables[call.process]?.isSocket($0) ?? false })
+    else {
+      return false
+    }
+    do throws(SystemCallError) {
+      let process = Descriptor(
+        owning: try systemCall("pidfd_open", "\(call.thread)") {
+          let whole = clinux_pidfd_open(call.process, 0)
+          return whole >= 0 ? whole : clinux_pidfd_open(call.thread, CLINUX_PIDFD_THREAD)
+        })
+      let duplicate = Descriptor(
+        owning: try systemCall("pidfd_getfd", "\(descriptor)") {
+          clinux_pidfd_getfd(process.number, descriptor, 0)
+        })
+      var type: Int32 = 0
+      var length = socklen_t(MemoryLayout<Int32>.size)
+      try systemCall("getsockopt", "SO_TYPE") {
+        getsockopt(duplicate.number, SOL_SOCKET, SO_TYPE, &type, &length)
+      }
+      return type == Int32(SOCK_STREAM.rawValue)
+    } catch {
+      shorteningRefusal = error
+      return false
+    }
+  }
+
+  /// Undoes what was changed at the call's entry. Returns what the call is to be told to have returned.
+  private func putRight(_ thread: pid_t, result: Int64) -> Int64 {
+    threads[thread]?.shortening?.putRight()
+    threads[thread]?.shortening = nil
+    guard let failure = threads[thread]?.failure else { return result }
+    threads[thread]?.failure = nil
+    guard var registers = Registers(of: thread) else { return result }
+    registers.result = -Int64(failure.rawValue)
+    return registers.store() ? registers.result : result
   }
 }

@@ -6,7 +6,18 @@ import Testing
 
 /// The lessons, and what is true of every one of them.
 enum Course {
-  static let lessons = ["lesson1-socket", "lesson2-bind", "lesson3-listen"]
+  static let lessons = [
+    "lesson1-socket", "lesson2-bind", "lesson3-listen", "lesson4-accept", "lesson5-read", "lesson6-write",
+    "lesson7-close",
+  ]
+
+  /// Lesson 2 binds a port of its own choice, which as root is not refused: it runs where no other test does the same.
+  static func alone(_ command: [String]) -> [String] {
+    guard Privilege.isRoot, let ip = Witness.path("ip"),
+      command.contains(where: { $0.hasSuffix("lesson2-bind") })
+    else { return command }
+    return ["unshare", "-n", "sh", "-c", "\(ip) link set lo up; exec \"$@\"", "sh"] + command
+  }
 
   static func folder(_ lesson: String) -> String {
     let name = lesson.dropFirst("lesson".count)
@@ -14,7 +25,7 @@ enum Course {
   }
 
   static func story(_ lesson: String, _ options: [String] = []) throws -> [StoryLine] {
-    let result = try Program.run([Place.product(lesson), "--format", "json", "--no-step"] + options)
+    let result = try Program.run(alone([Place.product(lesson), "--format", "json", "--no-step"] + options))
     #expect(result.status == 0)
     #expect(result.errors == "")
     return try StoryLine.all(result.output)
@@ -26,9 +37,21 @@ enum Course {
   @Test(.enabled(if: Witness.have("strace")), arguments: Course.lessons)
   func straceSeesTheSameCalls(lesson: String) throws {
     let told = try Course.story(lesson).filter(\.isStep).map(\.callText)
-    let seen = try Strace.socketCalls(of: [Place.product(lesson), "--bare"])
-    #expect(told.map(masked) == seen.map(masked))
+    let seen = try Strace.socketCalls(of: [Place.product(lesson), "--bare"], within: Course.alone)
+    #expect(comparable(told) == comparable(seen))
     #expect(told.count >= 9)
+  }
+
+  /// strace leaves a time limit as bytes. And how many writes it takes until a peer's window is full, time decides.
+  private func comparable(_ calls: [String]) -> [String] {
+    let plain = calls.map { call in
+      masked(call).replacing(/(TIMEO_OLD, ).*(, 16)/) { "\($0.1)…\($0.2)" }
+        .replacing(/^(write.*, N\) = )N$/) { "\($0.1)some" }
+    }
+    return plain.indices.filter { $0 == 0 || !plain[$0].hasSuffix("= some") || plain[$0] != plain[$0 - 1] }
+      .map {
+        plain[$0]
+      }
   }
 
   @Test(arguments: Course.lessons) func theWordsAreTheSameWithoutTheNarrator(lesson: String) throws {
@@ -49,7 +72,11 @@ enum Course {
       guard line.isStep else { continue }
       position = try program.waitForTerminal("q: quit", from: position)
       let rows = try SSRow.all()
-      for socket in line.sockets { compared += try compare(socket, rows) }
+      // While a window is probed, packets come and go at any time.
+      let isProbing = line.sockets.contains {
+        ($0["timer"] as? [String: Any])?["kind"] as? String == "window probe"
+      }
+      for socket in line.sockets { compared += try compare(socket, rows, isProbing: isProbing) }
       program.press("\n")
     }
     #expect(try program.finish().status == 0)
@@ -57,7 +84,7 @@ enum Course {
   }
 
   /// Returns 1 where ss lists the socket. It does not list closed ones.
-  private func compare(_ socket: StorySocket, _ rows: [SSRow]) throws -> Int {
+  private func compare(_ socket: StorySocket, _ rows: [SSRow], isProbing: Bool) throws -> Int {
     let cookie = "sk:" + String(try #require(socket.number("cookie")), radix: 16) + " "
     let row = rows.first { "\($0.rest) ".contains(cookie) }
     guard socket.state != "CLOSE" else {
@@ -72,16 +99,29 @@ enum Course {
       #expect(found.receiveQueue == socket.number("acceptQueue"))
       #expect(found.sendQueue == socket.number("backlog"))
     } else {
-      #expect(found.receiveQueue == socket.number("receiveQueue"))
-      #expect(found.sendQueue == socket.number("sendQueue"))
+      #expect(found.receiveQueue == socket.number("receiveQueue") ?? 0)
+      #expect(found.sendQueue == socket.number("sendQueue") ?? 0)
     }
+    let timer = socket["timer"] as? [String: Any]
+    let kinds = [
+      "retransmit": "on", "keepalive": "keepalive", "timewait": "timewait", "window probe": "persist",
+    ]
+    #expect(found.rest.contains("timer:(") == (timer != nil))
+    if let kind = timer?["kind"] as? String { #expect(found.rest.contains("timer:(\(kinds[kind] ?? kind),")) }
+    // What is left of a connection in TIME_WAIT has no more; what a descriptor adds to it, ss does not know.
+    if socket.state == "TIME_WAIT" { return 1 }
     // Memory: skmem:(r0,rb131072,t0,tb16384,f0,w0,o0,bl0,d0)
-    let memory = socket["memory"] as? [String: Int] ?? [:]
-    for (name, member) in [
-      ("(r", "receiveMemory"), (",t", "sendMemory"), (",f", "forwardMemory"), (",w", "queuedMemory"),
-      (",o", "optionMemory"),
-      (",bl", "backlogMemory"), (",d", "drops"),
-    ] {
+    // (None of one in FIN_WAIT2 that nobody holds any more.)
+    let memory = isProbing ? [:] : socket["memory"] as? [String: Int] ?? [:]
+    if !isProbing { #expect(memory.isEmpty != found.rest.contains("skmem:")) }
+    for (name, member) in memory.isEmpty
+      ? []
+      : [
+        ("(r", "receiveMemory"), (",t", "sendMemory"), (",f", "forwardMemory"), (",w", "queuedMemory"),
+        (",o", "optionMemory"),
+        (",bl", "backlogMemory"), (",d", "drops"),
+      ]
+    {
       let value = try #require(memory[member], "\(member)")
       #expect(found.rest.firstRange(of: "\(name)\(value)") != nil, "\(member) \(value): \(found.rest)")
     }
@@ -96,16 +136,11 @@ enum Course {
       ("bytes_sent", "bytesSent"), ("bytes_received", "bytesReceived"), ("segs_out", "segmentsSent"),
       ("segs_in", "segmentsReceived"), ("snd_wnd", "sendWindow"),
     ] {
+      if isProbing, name.hasPrefix("segs") { continue }
       if let value = tcp[member], value > 0, found.rest.contains(" \(name):") {
         #expect(found.rest.contains(" \(name):\(value)"), "\(member) \(value): \(found.rest)")
       }
     }
-    let timer = socket["timer"] as? [String: Any]
-    let kinds = [
-      "retransmit": "on", "keepalive": "keepalive", "timewait": "timewait", "window probe": "persist",
-    ]
-    #expect(found.rest.contains("timer:(") == (timer != nil))
-    if let kind = timer?["kind"] as? String { #expect(found.rest.contains("timer:(\(kinds[kind] ?? kind),")) }
     if let inode = socket.number("inode"), inode != 0 { #expect(found.rest.contains("ino:\(inode) ")) }
     return 1
   }
@@ -128,7 +163,8 @@ enum Course {
     let start = try #require(text.range(of: marker), "no transcript in the text of \(lesson)")
     let end = try #require(text.range(of: "```", range: start.upperBound..<text.endIndex))
     let transcript = String(text[start.upperBound..<end.lowerBound])
-    let result = try Program.run([Place.product(lesson), "--no-step"], environment: ["COLUMNS": "80"])
+    let result = try Program.run(
+      Course.alone([Place.product(lesson), "--no-step"]), environment: ["COLUMNS": "80"])
     if getenv("SOCKETSTEPS_WRITE_TRANSCRIPTS") != nil {
       let renewed = text.replacingCharacters(in: start.upperBound..<end.lowerBound, with: result.output)
       try renewed.write(toFile: "\(Course.folder(lesson))/README.md", atomically: true, encoding: .utf8)

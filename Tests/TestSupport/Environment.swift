@@ -96,6 +96,8 @@ public func masked(_ text: String) -> String {
     result += number.count >= 4 ? "N" : number
     number = ""
   }
+  // Pointers vary too, and how long a call waited.
+  let text = text.replacing(/0x[0-9a-f]{6,}/, with: "PTR").replacing(/waited \d+ ms/, with: "waited N ms")
   for character in text {
     if character.isASCII, character.isNumber {
       number.append(character)

@@ -9,14 +9,16 @@ public enum Strace {
     + "sendfile,splice,poll,ppoll,select,pselect6,epoll_create,epoll_create1,epoll_ctl,epoll_wait,epoll_pwait"
 
   /// Runs a program under strace and returns its lines that concern a socket, without the decoration of -y.
-  public static func socketCalls(of command: [String]) throws -> [String] {
+  public static func socketCalls(of command: [String], within place: ([String]) -> [String] = { $0 }) throws
+    -> [String]
+  {
     guard let strace = Witness.path("strace") else {
       throw Program.Failure(description: "strace is not installed")
     }
     return try Place.withTemporaryFolder { folder in
       let path = "\(folder)/strace.txt"
       let result = try Program.run(
-        [strace, "-y", "-o", path, "-e", "trace=\(calls)", "-e", "signal=none"] + command)
+        place([strace, "-y", "-o", path, "-e", "trace=\(calls)", "-e", "signal=none"] + command))
       guard result.status == 0 else {
         throw Program.Failure(description: "under strace it ended with \(result.status): \(result.errors)")
       }

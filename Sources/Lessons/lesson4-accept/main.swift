@@ -8,11 +8,11 @@ import LessonSupport
 let lesson = begin()
 let stream = Int32(SOCK_STREAM.rawValue)  // an enum in Swift's Glibc
 
-say("A listening socket, as in lesson 3, that is told two things: never to make the program wait …")
+say("A listening socket, as in lesson 3. It is never to make the program wait: O_NONBLOCK.")
 let (listener, address) = listeningSocket()
 guard fcntl(listener, F_SETFL, fcntl(listener, F_GETFL) | O_NONBLOCK) == 0 else { fail("fcntl") }
 
-say("… and to probe a silent peer (SO_KEEPALIVE). Will what it accepts have both?")
+say("And it is to probe a silent peer: SO_KEEPALIVE. Will what it accepts have both?")
 var on: Int32 = 1
 let size = socklen_t(MemoryLayout<Int32>.size)
 guard setsockopt(listener, SOL_SOCKET, SO_KEEPALIVE, &on, size) == 0 else { fail("setsockopt") }
@@ -35,29 +35,33 @@ var ownAddress = sockaddr_in()
 guard withSockaddr(&ownAddress, filled: { getsockname(connection, $0, $1) }) == 0 else { fail("getsockname") }
 guard ownAddress.sin_port == address.sin_port else { cannotShow("the connection has another port") }
 
-say("First come, first served: the accepted peer is the client that dialled first, descriptor \(first).")
+say(
+  "Who was served? The peer's port is \(port(peer)). Ask the client that dialled first, descriptor \(first), for its own:"
+)
 var dialler = sockaddr_in()
 guard withSockaddr(&dialler, filled: { getsockname(first, $0, $1) }) == 0 else { fail("getsockname") }
 guard dialler.sin_port == peer.sin_port else { cannotShow("another client was served first") }
 
-say("What did it inherit? Options that belong to the socket, like SO_KEEPALIVE …")
+say("First come, first served. And what did it inherit? What belongs to the socket, like SO_KEEPALIVE:")
 var length = size
 var inherited: Int32 = -1
 guard getsockopt(connection, SOL_SOCKET, SO_KEEPALIVE, &inherited, &length) == 0 else { fail("getsockopt") }
 guard inherited == 1 else { cannotShow("SO_KEEPALIVE was not inherited") }
 
-say("… but, on Linux, not O_NONBLOCK: that belongs to the open file, and this one is new.")
+say("But, on Linux, not O_NONBLOCK: that belongs to the open file, and this one is new.")
 let flags = fcntl(connection, F_GETFL)
 guard flags >= 0 else { fail("fcntl") }
 guard flags & O_NONBLOCK == 0 else { cannotShow("O_NONBLOCK was inherited") }
 
-say("accept4 sets both flags at once, before another thread could fork between two calls.")
+say(
+  "accept4 sets O_NONBLOCK and close-on-exec with the same call: no other thread can fork and exec in between."
+)
 let both = Int32(SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
 let other = accept4(listener, nil, nil, both)
 guard other >= 0 else { fail("accept4") }
 guard fcntl(other, F_GETFD) == FD_CLOEXEC else { fail("fcntl") }
 
-say("The queue is empty. A listener that may wait would wait here; this one says so.")
+say("The queue is empty. A listener that may wait would wait here; this one returns EAGAIN.")
 guard accept(listener, nil, nil) == -1 else { cannotShow("a third connection came from elsewhere") }
 guard errno == EAGAIN else { fail("accept") }
 

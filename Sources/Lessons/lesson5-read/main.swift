@@ -33,13 +33,15 @@ guard read(server, &buffer, buffer.count) == -1, errno == EAGAIN else { fail("re
 say("The client says its last word, and that it will send no more: shutdown, and a FIN goes out.")
 guard write(client, "bye", 3) == 3 else { fail("write") }
 guard shutdown(client, Int32(SHUT_WR)) == 0 else { fail("shutdown") }
-say("The FIN stands in the queue behind the bytes, and comes out last, as 0: the end of the stream.")
+say("The FIN stands behind the bytes, with a number of its own in the stream. First come the bytes:")
 guard read(server, &buffer, buffer.count) == 3 else { fail("read") }
+say(
+  "The read that took the last byte has passed the FIN. Every further one returns 0: the end of the stream.")
 guard read(server, &buffer, buffer.count) == 0 else { cannotShow("the stream has no end") }
 say("0 is no error and no empty message. It stays: whoever reads on gets 0 again, at once, for ever.")
 guard read(server, &buffer, buffer.count) == 0 else { cannotShow("the stream has no end") }
 
-say("A second client goes in anger: with linger 0, close sends no FIN but RST.")
+say("A second client leaves without a goodbye: with linger 0, close sends RST in place of FIN.")
 let (rude, victim) = connection(to: listener, at: address)
 var now = linger(l_onoff: 1, l_linger: 0)
 guard setsockopt(rude, SOL_SOCKET, SO_LINGER, &now, 8) == 0 else { fail("setsockopt") }

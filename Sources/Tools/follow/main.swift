@@ -11,17 +11,23 @@ let name = "follow"
 let syntax = CommandLineSyntax(
   command: name,
   purpose:
-    "Starts a program and tells the story of its sockets: each call as strace prints it, and what the kernel says "
-    + "changed. The program's own input and output are left alone; the story goes to standard error, or to a file. "
-    + "Ctrl-C reaches the program; a second one ends it.",
+    "Starts a program, or attaches to one, and tells the story of its sockets: each call as strace prints it, and what the "
+    + "kernel says changed. The program's own input and output are left alone; the story goes to standard error, or to a file. "
+    + "Ctrl-C reaches a program that was started, and a second one ends it; one that was attached to is let go, and runs on.",
   options: [
+    .init("pid", short: "p", value: "N", help: "attach to process N, with all its threads"),
+    .init(
+      "inject", value: "SPEC",
+      help:
+        "do something to calls: CALL:errno=NAME or CALL:length=BYTES, then :when=N (the Nth only) or :every=N. No byte is "
+        + "lost. May be given more than once"),
     .init("output", short: "o", value: "FILE", help: "write the story to FILE"),
     .init("only", value: "CALLS", help: "tell these calls only: listen,accept,…"),
     .init("summary", help: "no story; at the end a table of calls, errors, bytes and time"),
     .init("step", help: "wait for a key after each step, at the terminal itself"),
     .init("no-step", help: "do not wait (the default)"),
   ] + Telling.options,
-  operands: "-- COMMAND [ARGS…]")
+  operands: "-- COMMAND [ARGS…]  |  --pid N")
 
 func calls(_ list: String) throws(Complaint) -> Set<SystemCall> {
   var calls: Set<SystemCall> = []
@@ -36,13 +42,34 @@ func calls(_ list: String) throws(Complaint) -> Set<SystemCall> {
   return calls
 }
 
-func output(_ path: String?) throws(Complaint) -> Output {
-  guard let path else { return Output(descriptor: STDERR_FILENO) }
-  do throws(SystemCallError) {
-    return Output(descriptor: try Descriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC).release())
-  } catch {
-    throw Complaint("cannot write the story to \(path): \(error.errno)")
+func faults(_ specifications: [String]) throws(Complaint) -> [Fault] {
+  var faults: [Fault] = []
+  for specification in specifications {
+    do throws(Fault.Mistake) { faults.append(try Fault(specification)) } catch {
+      let hint = error.unknown.flatMap { unknown in
+        unknown.known.filter { $0.distance(to: unknown.word) <= 2 }.min {
+          $0.distance(to: unknown.word) < $1.distance(to: unknown.word)
+        }
+      }
+      throw .usage("--inject \(specification): \(error)" + (hint.map { "; did you mean \($0)?" } ?? ""))
+    }
   }
+  return faults
+}
+
+/// Whom to follow: a command to start, or a process that runs.
+func subject(_ arguments: Arguments) throws(Complaint) -> Narrator.Subject {
+  guard let process = try arguments.number("pid", in: 1...Int(Int32.max)) else {
+    if arguments.operands.isEmpty {
+      throw .usage("what is to be followed? follow -- COMMAND [ARGS…], or follow --pid N")
+    }
+    return .program(arguments.operands)
+  }
+  if !arguments.operands.isEmpty { throw .usage("--pid follows a process that runs; leave the command out") }
+  if arguments.has("isolated") {
+    throw .usage("--isolated is for a program that is started; leave it or --pid out")
+  }
+  return .running(pid_t(clamping: process))
 }
 
 func run() throws(Complaint) -> Int32 {
@@ -63,28 +90,43 @@ func run() throws(Complaint) -> Int32 {
   if arguments.has("step"), arguments.has("no-step") {
     throw .usage("--step and --no-step exclude each other")
   }
-  guard !arguments.operands.isEmpty else { throw .usage("what is to be followed? follow -- COMMAND [ARGS…]") }
+  let subject = try subject(arguments)
+  let faults = try faults(arguments.all("inject"))
 
   signal(SIGPIPE, SIG_IGN)  // a story that nobody reads is no reason to end the program
   let only = try arguments["only"].map { list throws(Complaint) in try calls(list) }
   if arguments["output"] == nil, closed.contains(STDERR_FILENO) {
     throw Complaint("standard error is closed, and the story would go there; give it a file with -o")
   }
-  let output = try output(arguments["output"])
-  var telling = Telling(arguments, to: output.descriptor)
+  let file = try arguments["output"].map { path throws(Complaint) in try Telling.file(path, "the story") }
+  let output = file ?? Output(descriptor: STDERR_FILENO)
+  var telling = try Telling(arguments, to: output.descriptor)
   telling.text.collapsesRepetitions = !arguments.has("step")
   telling.text.isFiltered = only != nil
   if arguments.has("summary") {
     if arguments.has("step") { throw .usage("--summary tells nothing to wait after; leave --step out") }
-    let summary = Summary(command: arguments.operands, only: only, output: output, isJSON: telling.isJSON)
+    for option in ["pcap", "svg"] where arguments.has(option) {
+      throw .usage("--summary tells no story; leave --\(option) out")
+    }
+    try Telling.isolate(arguments)
+    let summary = Summary(
+      subject: subject, only: only, faults: faults, output: output, isJSON: telling.isJSON)
     return complain(of: output, after: try summary.run(name: name))
   }
+  try Telling.isolate(arguments)
   var options = Narrator.Options()
   options.pauses = arguments.has("step")
   options.only = only
+  options.faults = faults
+  options.needsPackets = telling.needsPackets
+  options.isIsolated = arguments.has("isolated")
   let teller = telling.teller(output: output)
-  let narrator = Narrator(subject: .program(arguments.operands), options: options, teller: teller)
-  return complain(of: output, after: try narrator.run(name: name, arguments: arguments.operands))
+  let narrator = Narrator(subject: subject, options: options, teller: teller)
+  let status = try narrator.run(name: name, arguments: arguments.operands)
+  for (path, reason) in teller.failures {
+    printToStandardError("\(name): \(path) is not whole, it could not be written: \(reason)\n")
+  }
+  return complain(of: output, after: status)
 }
 
 /// Says that a story could not be written to its end. The status stays the program's.
