@@ -32,7 +32,10 @@ enum Advice {
     case (.bind, EADDRINUSE) where !isInternet: return "A file, or another socket, has this name already."
     case (.bind, EADDRINUSE):
       let who = step.portHolder?.printable ?? "Another socket has the port"
-      return "\(who). Port 0 lets the kernel choose a free one."
+      let isOver = step.portHolder?.contains("TIME_WAIT") ?? false
+      return "\(who). "
+        + (isOver
+          ? "Lesson 7 shows what SO_REUSEADDR does about it." : "Port 0 lets the kernel choose a free one.")
     case (.bind, EADDRNOTAVAIL):
       return "No interface of this host has that address. See what there is: ip address"
     case (.bind, EACCES) where isInternet:

@@ -485,6 +485,10 @@ public final class Narrator {
     if let own = world.sockets.first(where: { cookies.contains($0.state.cookie) }) {
       return "\(own.label) of this program has the port\(own.state.state.map { ", in \($0)" } ?? "")"
     }
+    if holder.state == TCPState.timeWait.name {
+      let left = holder.number(.timerRemaining).map { ", for another \(($0 + 999) / 1000) s" } ?? ""
+      return "What is left of a connection has the port, in TIME_WAIT\(left)"
+    }
     if let owner = holder.inode.flatMap({ $0 == 0 ? nil : SocketOwner.find(inode: $0) }) {
       return "\(owner.name), pid \(owner.process), has the port\(state)"
     }

@@ -345,7 +345,7 @@ public final class TerminalTeller: Teller {
     var showsAddresses = false
     var isNew = false
     var isGone = false
-    var born: [(label: String, value: String)] = []
+    var flags = ""
     for change in changes {
       switch change.kind {
       case .appeared:
@@ -358,7 +358,7 @@ public final class TerminalTeller: Teller {
         heads.append("\(socket.state.state ?? socket.state.text(.type) ?? "socket") → gone")
       case .holders(let from, let to):
         if from.isEmpty { showsAddresses = true }
-        if from.isEmpty, options.showsDescriptors { born = Self.birth(of: socket) }
+        if from.isEmpty, options.showsDescriptors { flags = Self.flags(of: socket) }
         heads += Self.holders(from, to, state: socket.state.state)
       case .closeOnExec(let holder, let flag):
         heads.append("fd \(holder.descriptor) close-on-exec \(flag ? "off → on" : "on → off")")
@@ -384,21 +384,20 @@ public final class TerminalTeller: Teller {
     if isNew, let owner = socket.owner {
       lines += fieldLines("", "held by", "\(owner.name), pid \(owner.process)".printable)
     }
-    for text in born { lines += fieldLines("", text.label, text.value) }
+    if !flags.isEmpty { lines += fieldLines("", "flags", flags) }
     for text in fieldTexts(story, socket: socket, isNew: isNew) {
       lines += fieldLines(lines.isEmpty ? label : "", text.label, text.value)
     }
     return lines
   }
 
-  /// What a socket has got with its first descriptor.
-  private static func birth(of socket: SocketSnapshot) -> [(label: String, value: String)] {
+  /// What its first descriptor was given, beside its number.
+  private static func flags(of socket: SocketSnapshot) -> String {
     let isClosedOnExec = socket.holders.first.flatMap { socket.closeOnExec[$0] } ?? false
     let flags =
       (socket.state[.nonBlocking] == .flag(true) ? ["non-blocking"] : [])
       + (isClosedOnExec ? ["close-on-exec"] : [])
-    let inode = socket.state.inode.map { ("inode", "0 → \($0)") }
-    return [inode, flags.isEmpty ? nil : ("flags", flags.joined(separator: ", "))].compactMap { $0 }
+    return flags.joined(separator: ", ")
   }
 
   private func isTold(_ change: FieldChange, of socket: SocketSnapshot, step: Step?) -> Bool {
@@ -411,6 +410,7 @@ public final class TerminalTeller: Teller {
       return options.showsWindows || from == 0 || to == 0
     }
     if change.field == .listedAs { return options.showsListing }
+    if change.field == .inode { return options.showsDescriptors && change.from != nil }
     // Of a connection that was reset, sock_diag lists no queue any more; what has arrived can still be read.
     if change.field == .readable {
       return socket.state.isTCP && change.from != nil && change.to != nil

@@ -309,6 +309,8 @@ public final class Tracer {
   public func release() {
     if isAttached { return detach() }
     for process in tables.keys { kill(process, SIGKILL) }
+    // One that stands still on its way out is past hearing SIGKILL.
+    if let stop = held { _ = clinux_ptrace(Int(PTRACE_CONT), stop.thread, 0, 0) }
     held = nil
     var status: Int32 = 0
     while !threads.isEmpty {

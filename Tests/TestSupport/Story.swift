@@ -30,6 +30,7 @@ public struct StoryLine {
 
 /// One socket of a step.
 public struct StorySocket {
+  public init(_ members: [String: Any]) { self.members = members }
   public let members: [String: Any]
   public subscript(_ name: String) -> Any? { members[name] is NSNull ? nil : members[name] }
   public var fd: Int? { self["fd"] as? Int }
