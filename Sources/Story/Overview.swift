@@ -82,24 +82,13 @@ struct Overview {
   }
 
   private static func cell(_ socket: SocketSnapshot) -> String {
-    var text = socket.state.state ?? socket.state.text(.type) ?? "?"
-    if socket.state.isListening, let queue = socket.state.number(.acceptQueue),
-      let backlog = socket.state.number(.backlog)
-    {
-      text += " \(queue)/\(backlog)"
-    }
-    if let waiting = socket.state.number(.readable) ?? socket.state.number(.receiveQueue), waiting > 0 {
-      let exact = " +\(waiting)"
-      let short = "+" + (waiting < 1_000_000 ? "\(waiting / 1000)k" : "\(waiting / 1_000_000)M")
-      if text.count + exact.count < column {
-        text += exact
-      } else if text.count + short.count < column {
-        text += short
-      }
-    }
-    if socket.state.state == TCPState.close.name, let local = socket.state.local, local.port != 0 {
-      text += " :\(local.port)"
-    }
+    let text = socket.state.headline
+    let waiting = socket.state.waiting
+    guard waiting > 0 else { return text }
+    let exact = " +\(waiting)"
+    let short = "+" + (waiting < 1_000_000 ? "\(waiting / 1000)k" : "\(waiting / 1_000_000)M")
+    if text.count + exact.count < column { return text + exact }
+    if waiting >= 1000, text.count + short.count < column { return text + short }
     return text
   }
 

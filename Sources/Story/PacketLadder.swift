@@ -76,7 +76,7 @@ struct PacketLadder {
 
   /// "SYN seq 0 mss 65495", "PSH ACK seq 1, 15 bytes"
   private static func text(_ packet: Packet) -> String {
-    var words = [packet.flags.map(\.rawValue).sorted { order($0) < order($1) }.joined(separator: " ")]
+    var words = [packet.flagText]
     if packet.has(.syn) || packet.has(.fin) || packet.length > 0 || packet.has(.rst) {
       words.append("seq \(packet.sequence)")
     }
@@ -87,9 +87,5 @@ struct PacketLadder {
     }
     if packet.window == 0, !packet.has(.rst) { words.append("window 0") }
     return words[0].padded(to: 8) + words.dropFirst().map { " " + $0 }.joined(separator: " ")
-  }
-
-  private static func order(_ flag: String) -> Int {
-    ["SYN", "FIN", "RST", "PSH", "URG", "ACK", "ECE", "CWR"].firstIndex(of: flag) ?? 9
   }
 }

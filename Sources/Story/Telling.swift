@@ -41,6 +41,9 @@ public struct Telling {
     if let path = arguments["pcap"] {
       besides.append((path, CaptureTeller(output: try Self.file(path, "the packets"))))
     }
+    if let path = arguments["svg"] {
+      besides.append((path, PictureTeller(output: try Self.file(path, "the picture"))))
+    }
     self.besides = besides
   }
 

@@ -110,7 +110,7 @@ public final class TerminalTeller: Teller {
   // --- the items ---
 
   private func tell(_ opening: StoryItem.Opening) {
-    let lifecycle = ["socket", "bind", "listen", "accept", "read", "write", "close"]
+    let lifecycle = LessonName.lifecycle
     var title = opening.tool
     var rest = ""
     if let name = LessonName(opening.tool) {
@@ -273,30 +273,14 @@ public final class TerminalTeller: Teller {
     } else {
       guard processes.contains(process) else { return }
     }
-    let text =
-      switch event {
-      case .started(let parent): "process \(process) begins" + (parent.map { ", a child of \($0)" } ?? "")
-      case .executed(let program): "process \(process) becomes \(program)"
-      case .signalled(let signal): "\(signalName(signal)) reaches process \(process)"
-      case .ended(.exited(let status)): "process \(process) ends, status \(status)"
-      case .ended(.killed(let signal)): "process \(process) is killed by \(signalName(signal))"
-      }
+    let text = event.text(of: process)
     gap()
     line("   ┆ " + Style.quiet(text.printable.truncated(to: width - 5), color: options.color))
   }
 
   private func tell(_ ending: StoryItem.Ending) {
     gap()
-    let text =
-      switch ending.status {
-      case .exited(0)?: "The program has ended; the kernel has closed its descriptors."
-      case .exited(let status)?:
-        "The program has ended with status \(status); the kernel has closed its descriptors."
-      case .killed(let signal)?:
-        "The program was killed by \(signalName(signal)); the kernel has closed its descriptors."
-      case nil: ending.isLetGo ? "Let go here; the program runs on." : "The program was ended here."
-      }
-    for part in text.wrapped(to: width - 4) { line("   " + part) }
+    for part in ending.text.wrapped(to: width - 4) { line("   " + part) }
     if !hasStep {
       line(
         options.isFiltered
@@ -624,6 +608,9 @@ public final class TerminalTeller: Teller {
 struct LessonName {
   let number: Int
   let topic: String
+
+  /// The calls of a server's life, in their order.
+  static let lifecycle = ["socket", "bind", "listen", "accept", "read", "write", "close"]
 
   init?(_ command: String) {
     guard command.hasPrefix("lesson"), let dash = command.firstIndex(of: "-"),
