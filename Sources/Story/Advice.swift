@@ -35,7 +35,8 @@ enum Advice {
       let isOver = step.portHolder?.contains("TIME_WAIT") ?? false
       return "\(who). "
         + (isOver
-          ? "Lesson 7 shows what SO_REUSEADDR does about it." : "Port 0 lets the kernel choose a free one.")
+          ? "SO_REUSEADDR, on both sockets, would let this one have it too."
+          : "Port 0 lets the kernel choose a free one.")
     case (.bind, EADDRNOTAVAIL):
       return "No interface of this host has that address. See what there is: ip address"
     case (.bind, EACCES) where isInternet:

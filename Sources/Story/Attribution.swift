@@ -93,7 +93,10 @@ struct Attribution {
     let isSubject = subjects[socket.id] != nil
     switch change.kind {
     case .appeared: return claim(appeared: socket)
-    case .vanished: return kind != .closes ? .none : isSubject ? .near : isReached(socket) ? .far : .none
+    case .vanished:
+      // A send to a peer that is gone is answered with RST, and that ends what was left of it.
+      guard kind == .closes || kind == .sends else { return .none }
+      return isSubject ? .near : isReached(socket) ? .far : .none
     case .closeOnExec:
       return isSubject && [.fcntl, .ioctl, .closeRange].contains(call.systemCall) ? .near : .none
     case .holders(let from, let to):

@@ -38,6 +38,8 @@ struct Hint {
     if let connected = own.first(where: { $0.state.peer != nil }), let local = connected.state.local {
       return [ss(local.port)]
     }
+    let former = sockets.first { $0.state.isTCP && $0.state.peer != nil && $0.formerDescriptor != nil }
+    if let local = former?.state.local { return [ss(local.port)] }
     return ["ls -l /proc/\(process)/fd"]
   }
 

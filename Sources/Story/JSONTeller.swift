@@ -87,8 +87,11 @@ public final class JSONTeller: Teller {
       ]
     case .executed(let program):
       return [.init("process", .string("executed")), pid, .init("program", .string(program))]
-    case .signalled(let signal):
-      return [.init("process", .string("signalled")), pid, .init("signal", .string(signalName(signal)))]
+    case .signalled(let signal, let isIgnored):
+      return [
+        .init("process", .string("signalled")), pid, .init("signal", .string(signalName(signal))),
+        .init("ignored", .boolean(isIgnored)),
+      ]
     case .ended(let status): return [.init("process", .string("ended")), pid] + members(of: status)
     }
   }

@@ -229,7 +229,9 @@ public final class Narrator {
       case .started(let process, let parent):
         if hasBegun, parent != nil { tell(.process(process, .started(parent: parent))) }
       case .signalled(let process, let signal):
-        if hasBegun, !Self.unremarkable.contains(signal) { tell(.process(process, .signalled(signal))) }
+        if hasBegun, !Self.unremarkable.contains(signal) {
+          tell(.process(process, .signalled(signal, isIgnored: isIgnored(signal, by: process))))
+        }
       case .interrupted(let signal, let fromTerminal):
         if let end = interrupted(signal, fromTerminal: fromTerminal) { return end }
       }
@@ -359,6 +361,14 @@ public final class Narrator {
   /// A lesson is in no hurry, and shows the answer with the call that it answers.
   private var awaitsAcknowledgments: Bool { if case .lesson = subject { true } else { false } }
 
+  /// See: proc_pid_status(5), SigIgn
+  private func isIgnored(_ signal: Int32, by process: pid_t) -> Bool {
+    let lines = text(ofFile: "/proc/\(process)/status")?.split(separator: "\n")
+    let mask = lines?.first { $0.hasPrefix("SigIgn:") }?.split(whereSeparator: \.isWhitespace).last
+    guard let bits = mask.flatMap({ UInt64($0, radix: 16) }), (1...64).contains(signal) else { return false }
+    return bits >> UInt64(signal - 1) & 1 == 1
+  }
+
   private func isTold(_ call: SystemCall) -> Bool { options.only?.contains(call) ?? true }
 
   private func say(_ bytes: [UInt8]) {
@@ -483,7 +493,8 @@ public final class Narrator {
     let state = holder.state.map { ", in \($0)" } ?? ""
     let cookies = Set(holders.map(\.cookie))
     if let own = world.sockets.first(where: { cookies.contains($0.state.cookie) }) {
-      return "\(own.label) of this program has the port\(own.state.state.map { ", in \($0)" } ?? "")"
+      let name = own.holders.isEmpty ? "what \(own.label)" : own.label
+      return "\(name) of this program has the port\(own.state.state.map { ", in \($0)" } ?? "")"
     }
     if holder.state == TCPState.timeWait.name {
       let left = holder.number(.timerRemaining).map { ", for another \(($0 + 999) / 1000) s" } ?? ""

@@ -48,7 +48,7 @@ extension Question {
     let asking = Asking(call: call, callText: text, sockets: sockets, subject: subject)
     switch call.systemCall {
     case .socket, .dup: return asking.number(descriptors)
-    case .bind: return asking.result(["0", "EADDRINUSE", "EADDRNOTAVAIL", "EACCES"], key: "bind")
+    case .bind: return asking.bind()
     case .listen: return asking.listen()
     case .connect: return asking.state(["CLOSE", "SYN_SENT", "LISTEN", "ESTABLISHED"])
     case .accept, .accept4: return asking.accept()
@@ -105,8 +105,17 @@ private struct Asking {
     ) { step, _ in step.call.error == nil ? "\(step.call.result ?? 0)" : "none: it fails" }
   }
 
-  func result(_ choices: [String], key: String) -> Question? {
-    question("What will \(call.systemCall.name) return?", choices, key: key) { step, _ in Self.outcome(step) }
+  func bind() -> Question? {
+    let length = Int(min(call.arguments[2] & 0xffff_ffff, 128))
+    let address = SocketAddress(bytes: ProcessMemory(process: call.thread).read(call.arguments[1], length))
+    let port = address?.port ?? 0
+    let others = sockets.filter { port != 0 && $0.state.local?.port == port }.map { $0.state.state ?? "" }
+      .sorted()
+    let reuse = subject?.state[.reuseAddress] == .flag(true)
+    return question(
+      "What will bind return?", ["0", "EADDRINUSE", "EADDRNOTAVAIL", "EACCES"],
+      key: "bind \(address?.host ?? "") \(min(port, 1024)) \(others) \(reuse)"
+    ) { step, _ in Self.outcome(step) }
   }
 
   /// Which state the socket that the call names will be in.

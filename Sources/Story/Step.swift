@@ -137,7 +137,7 @@ public enum StoryItem: Sendable {
   public enum ProcessEvent: Sendable {
     case started(parent: pid_t?)
     case executed(program: String)
-    case signalled(Int32)
+    case signalled(Int32, isIgnored: Bool)
     case ended(Tracer.Status)
   }
 

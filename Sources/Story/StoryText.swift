@@ -40,7 +40,9 @@ extension StoryItem.ProcessEvent {
     switch self {
     case .started(let parent): "process \(process) begins" + (parent.map { ", a child of \($0)" } ?? "")
     case .executed(let program): "process \(process) becomes \(program)"
-    case .signalled(let signal): "\(signalName(signal)) reaches process \(process)"
+    case .signalled(let signal, isIgnored: true):
+      "\(signalName(signal)) for process \(process), which ignores it"
+    case .signalled(let signal, isIgnored: false): "\(signalName(signal)) reaches process \(process)"
     case .ended(.exited(let status)): "process \(process) ends, status \(status)"
     case .ended(.killed(let signal)): "process \(process) is killed by \(signalName(signal))"
     }
@@ -82,6 +84,9 @@ extension SocketChange {
     }
   }
 
+  /// Those whose label is long.
+  private static let option: [Field: String] = [.receiveBuffer: "SO_RCVBUF", .sendBuffer: "SO_SNDBUF"]
+
   /// A setting that a call changed, in few words; nil where it says nothing that the state does not say.
   func remark(by step: Step?, isStateChange: Bool) -> String? {
     guard case .field(let field) = kind, let value = field.to?.value, let step else { return nil }
@@ -90,7 +95,7 @@ extension SocketChange {
     }
     let isSetter = [.setsockopt, .fcntl, .ioctl].contains(step.call.systemCall)
     return isSetter && field.field.weight == .setting && step.concerns(socket)
-      ? "\(field.field.label) \(value)" : nil
+      ? "\(Self.option[field.field] ?? field.field.label) \(value)" : nil
   }
 }
 

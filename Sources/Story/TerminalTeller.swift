@@ -341,7 +341,7 @@ public final class TerminalTeller: Teller {
         isGone = true
         heads.append("\(socket.state.state ?? socket.state.text(.type) ?? "socket") → gone")
       case .holders(let from, let to):
-        if from.isEmpty { showsAddresses = true }
+        if from.isEmpty || to.isEmpty { showsAddresses = true }
         if from.isEmpty, options.showsDescriptors { flags = Self.flags(of: socket) }
         heads += Self.holders(from, to, state: socket.state.state)
       case .closeOnExec(let holder, let flag):
@@ -394,7 +394,7 @@ public final class TerminalTeller: Teller {
       return options.showsWindows || from == 0 || to == 0
     }
     if change.field == .listedAs { return options.showsListing }
-    if change.field == .inode { return options.showsDescriptors && change.from != nil }
+    if change.field == .inode { return options.showsDescriptors && change.from?.value == .number(0) }
     // Of a connection that was reset, sock_diag lists no queue any more; what has arrived can still be read.
     if change.field == .readable {
       return socket.state.isTCP && change.from != nil && change.to != nil

@@ -47,9 +47,10 @@ guard recv(server, &buffer, rest, Int32(MSG_WAITALL)) == rest else { cannotShow(
 say("All \(some + rest) bytes: 5 and \(taken). Nothing was lost. Now the server closes.")
 guard close(server) == 0 else { fail("close") }
 
-say("The client knows (CLOSE_WAIT): no more will come. It may still send, says TCP. Nobody is there to read:")
+say(
+  "The client's kernel knows (CLOSE_WAIT): no more will come. It may still send, says TCP. But nobody reads:")
 guard write(client, "hello?", 6) == 6 else { fail("write") }
-say("Success! write had only to put it in the queue. What came back is an RST; the next write hears of it:")
+say("It succeeds: write had only to queue the bytes. What came back is an RST; the next write hears of it:")
 signal(SIGPIPE, SIG_IGN)
 guard write(client, "hello?", 6) == -1 else { cannotShow("the peer is still there") }
 guard errno == EPIPE else { fail("write") }

@@ -23,7 +23,7 @@ guard close(duplicate) == 0 else { fail("close") }
 say(
   """
   FIN_WAIT2 at this end: its FIN was acknowledged, and it waits for the other one. CLOSE_WAIT at the other: it waits for its own
-  program to close. A program that forgets to stays so for ever.
+  program to close. If that forgets to, the socket stays so for ever.
   """)
 guard close(client) == 0 else { fail("close") }
 say(
@@ -73,17 +73,19 @@ say("The server stops and starts again: the port is nobody's, but connections in
 guard close(listener) == 0 else { fail("close") }
 let again = socket(AF_INET, stream, 0)
 guard again >= 0 else { fail("socket") }
-guard withSockaddr(address, { bind(again, $0, $1) }) == -1 else { cannotShow("TIME_WAIT held no port back") }
+guard withSockaddr(address, { bind(again, $0, $1) }) == -1 else {
+  cannotShow("no connection is in TIME_WAIT any more; it lasts a minute, and this run took longer")
+}
 guard errno == EADDRINUSE else { fail("bind") }
 say(
-  "SO_REUSEADDR, on the old socket and on the new one, says that TIME_WAIT is no obstacle. Servers always set it."
+  "SO_REUSEADDR, on the old socket and on the new one, says that TIME_WAIT is no obstacle. Nearly every server sets it."
 )
 var on: Int32 = 1
 guard setsockopt(again, SOL_SOCKET, SO_REUSEADDR, &on, 4) == 0 else { fail("setsockopt") }
 guard withSockaddr(address, { bind(again, $0, $1) }) == 0 else { fail("bind") }
 
 say(
-  "So close frees a number, and perhaps sends a FIN; what else happens is TCP's affair, and takes its time.")
+  "So close frees a number, and perhaps sends a FIN; what else happens is up to TCP and the peer.")
 
 // --- what lessons 1 to 6 have shown ---
 

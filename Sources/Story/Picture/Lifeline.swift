@@ -22,7 +22,7 @@ struct Lifeline {
         remarks.append(waiting > 0 ? "\(waiting) to read" : "all read")
       }
       if before?.sending ?? 0 != sending, isSameState {
-        remarks.append(sending > 0 ? "\(sending) not acked" : "all acked")
+        remarks.append(sending > 0 ? "\(sending) queued" : "all acknowledged")
       }
       return remarks
     }
