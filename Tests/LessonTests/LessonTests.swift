@@ -182,6 +182,28 @@ enum Course {
     #expect(difference.isEmpty, "\(difference)")
   }
 
+  /// So is the picture in the text of lesson 3, which the README shows: its words, that is.
+  @Test(.enabled(if: Privilege.isRoot, "the picture is root's: with packets")) func thePictureIsReal() throws
+  {
+    try Place.withTemporaryFolder { folder in
+      let place = "\(Course.folder("lesson3-listen"))/run.svg"
+      let file = "\(folder)/run.svg"
+      #expect(try Program.run([Place.product("lesson3-listen"), "--no-step", "--svg", file]).status == 0)
+      let drawn = try String(contentsOfFile: file, encoding: .utf8)
+      if getenv("SOCKETSTEPS_WRITE_TRANSCRIPTS") != nil {
+        return try drawn.write(toFile: place, atomically: true, encoding: .utf8)
+      }
+      func words(_ picture: String) -> [String] {
+        // As in `flowing`: without the packets of the end.
+        picture.matches(of: />([^<]+)</).map { masked(String($0.output.1)) }.prefix {
+          !$0.contains("The program has ended")
+        }.map { $0 }
+      }
+      #expect(words(drawn) == words(try String(contentsOfFile: place, encoding: .utf8)))
+      #expect(words(drawn).contains("LISTEN 1/2"))
+    }
+  }
+
   /// Words and numbers without the layout, which moves with the width of a port; and without the packets of the program's
   /// end, where the kernel may acknowledge the client's FIN before it resets the connection, or not.
   private func flowing(_ text: String) -> [Substring] {
