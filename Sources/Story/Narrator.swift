@@ -40,8 +40,7 @@ public final class Narrator {
   private let subject: Subject
   private let options: Options
   private let teller: any Teller
-  private let pause: Pause?
-  private let quiz: Quiz?
+  private let reader: Reader
   private let tap: PacketTap?
   private let tapRefusal: SystemCallError?
   private var relative = RelativeSequences()
@@ -71,7 +70,6 @@ public final class Narrator {
   private var meanwhile: [SocketChange] = []
   private var strayPackets: [Packet] = []
   private var stepCount = 0
-  private var isPauseDue = false
   private var lastProcess: pid_t?
   private var notedRefusal = false
   private var lostPackets: UInt64 = 0
@@ -94,8 +92,7 @@ public final class Narrator {
     self.subject = subject
     self.options = options
     self.teller = teller
-    pause = options.pauses ? Pause() : nil
-    quiz = options.predicts ? Quiz() : nil
+    reader = Reader(pauses: options.pauses, predicts: options.predicts, teller: teller)
     var refusal: SystemCallError?
     var tap: PacketTap?
     do throws(SystemCallError) { tap = try PacketTap() } catch { refusal = error }
@@ -111,7 +108,7 @@ public final class Narrator {
   /// - Returns: the status to exit with.
   /// - Throws: a `Complaint` where the program cannot be started or followed.
   public func run(name: String, arguments: [String]) throws(Complaint) -> Int32 {
-    if options.pauses, pause == nil {
+    if options.pauses, !reader.hasTerminal {
       throw Complaint("--step waits for keys, and there is no terminal to read them from; use --no-step")
     }
     if options.needsPackets, let tapRefusal {
@@ -176,18 +173,11 @@ public final class Narrator {
       switch event {
       case .entered(let call):
         guard hasBegun else { continue }
-        let asked: (question: Question, choice: String?)?
-        if let question = question(about: call) {
-          switch ask(question) {
-          case .answered(let choice): asked = (question, choice)
-          case .ended(let status): return status
-          }
-        } else {
-          if let end = pauseIfDue() { return end }
-          asked = nil
-        }
+        let question = question(about: call)
+        let answer = wait(asking: question)
+        if let status = answer.status { return status }
         enter(call)
-        running[call.thread]?.question = asked
+        running[call.thread]?.question = question.map { ($0, answer.choice) }
       case .returned(let call):
         guard hasBegun else { continue }
         leave(call)
@@ -213,7 +203,7 @@ public final class Narrator {
         }
       case .ending(let process):
         guard hasBegun, process == tracer.process else { continue }
-        if let end = pauseIfDue() { return end }
+        if let status = wait(asking: nil).status { return status }
       case .ended(let process, let end):
         world.kernel.forget(process: process)
         if process == tracer.process { status = end.shellStatus }
@@ -341,10 +331,12 @@ public final class Narrator {
     meanwhile = []
     strayPackets = []
     tell(.step(step))
-    if let (question, choice) = text.question, let quiz {
-      tell(.prediction(quiz.judge(question, choice: choice, step: step, waited: text.isToldAsWaiting)))
+    if let (question, choice) = text.question,
+      let prediction = reader.judge(question, choice: choice, step: step, waited: text.isToldAsWaiting)
+    {
+      tell(.prediction(prediction))
     }
-    quiz?.note(step)
+    reader.note(step)
     // Seen only now, and not this call's doing: it happened before the next step.
     distribute(others)
     noteRefusals()
@@ -354,7 +346,6 @@ public final class Narrator {
           "From here on this program can hand calls to the kernel through io_uring's shared memory. "
             + "No system call is made for them, so they cannot be seen one by one; their effects can."))
     }
-    isPauseDue = true
     lastProcess = call.process
   }
 
@@ -400,35 +391,14 @@ public final class Narrator {
     let packets = strayPackets + collectPackets(formerly: before)
     var isLetGo = false
     if case .running = subject, status == nil { isLetGo = true }
-    tellUnusedFaults()
+    for note in tracer.faultNotes { tell(.note(note)) }
     tell(
       .ending(
         StoryItem.Ending(
-          process: tracer.process, status: status, isLetGo: isLetGo, score: quiz?.score,
+          process: tracer.process, status: status, isLetGo: isLetGo, score: reader.score,
           changes: meanwhile + changes, packets: packets, sockets: world.sockets)))
     meanwhile = []
     strayPackets = []
-  }
-
-  private func tellUnusedFaults() {
-    for note in Self.notes(on: tracer) { tell(.note(note)) }
-  }
-
-  /// What was to be injected and never was, and why.
-  static func notes(on tracer: Tracer) -> [String] {
-    tracer.unusedFaults.map { fault, calls in
-      var isLength = false
-      if case .length = fault.effect { isLength = true }
-      let kind = isLength ? "on a stream socket" : "on a socket"
-      let count =
-        calls == 0
-        ? "no such call \(kind)"
-        : "\(counted(Int(clamping: calls), "such call")) \(kind), and none was \(isLength ? "due and longer" : "due")"
-      let refusal =
-        isLength
-        ? tracer.shorteningRefusal.map { "; of some it could not be told what they are about: \($0)" } : nil
-      return "--inject \(fault) was never done: there was \(count)\(refusal ?? "")."
-    }
   }
 
   /// What to exit with, where the signal means the end.
@@ -478,33 +448,12 @@ public final class Narrator {
 
   /// Who has the port that a bind was refused for.
   private func portHolder(_ call: Call) -> String? {
-    guard call.systemCall == .bind, call.error?.rawValue == EADDRINUSE, let wanted = address(call)?.canonical,
-      wanted.port != 0,
-      let asking = world.sockets.first(where: { socket in
-        socket.holders.contains { $0.process == call.process && $0.descriptor == call.descriptor }
-      })
-    else { return nil }
-    let sockets = world.kernel.sockets(boundTo: wanted.port, protocol: asking.state.text(.protocol) ?? "")
-    let holders = sockets.filter { socket in
-      guard let local = socket.local?.canonical, socket.cookie != asking.state.cookie else { return false }
-      return local == wanted || local.isWildcard || wanted.isWildcard
+    guard call.systemCall == .bind, call.error?.rawValue == EADDRINUSE, let wanted = address(call)?.canonical
+    else {
+      return nil
     }
-    guard let holder = holders.first else { return nil }
-    let state = holder.state.map { ", in \($0)" } ?? ""
-    let cookies = Set(holders.map(\.cookie))
-    if let own = world.sockets.first(where: { cookies.contains($0.state.cookie) }) {
-      let name = own.holders.isEmpty ? "what \(own.label)" : own.label
-      return "\(name) of this program has the port\(own.state.state.map { ", in \($0)" } ?? "")"
-    }
-    if holder.state == TCPState.timeWait.name {
-      let left = holder.number(.timerRemaining).map { ", for another \(($0 + 999) / 1000) s" } ?? ""
-      return "What is left of a connection has the port, in TIME_WAIT\(left)"
-    }
-    if let owner = holder.inode.flatMap({ $0 == 0 ? nil : SocketOwner.find(inode: $0) }) {
-      return "\(owner.name), pid \(owner.process), has the port\(state)"
-    }
-    let user = holder.number(.uid).map { " of user \($0)" } ?? ""
-    return "a socket\(user) has the port\(state)"
+    return world.holder(
+      of: wanted, besides: SocketSnapshot.Holder(process: call.process, descriptor: call.descriptor ?? -1))
   }
 
   /// The address that a call names.
@@ -588,80 +537,26 @@ public final class Narrator {
 
   // --- waiting for the reader ---
 
-  private enum Asked {
-    case answered(String?)
-    /// What to exit with.
-    case ended(Int32)
-  }
-
   private func question(about call: Call) -> Question? {
-    guard let quiz, isTold(call.systemCall) else { return nil }
-    let text = CallText(call, memory: ProcessMemory(process: call.thread), style: .short).pending
-    return quiz.question(
-      about: call, text: text, sockets: world.sockets, descriptors: descriptors(of: call.thread))
+    guard isTold(call.systemCall) else { return nil }
+    return reader.question(about: call, sockets: world.sockets, descriptors: descriptors(of: call.thread))
   }
 
-  /// Asks the reader what a call will do, before it runs.
-  private func ask(_ question: Question) -> Asked {
-    tell(.question(question))
-    _ = teller.flush()
-    if pause != nil {
-      isPauseDue = true
-      return waitForReader(choices: question.choices)
-    }
-    let signals = (try? tracer.makeSignalDescriptor())?.release() ?? -1
-    defer { if signals >= 0 { close(signals) } }
-    while true {
-      switch quiz?.readChoice(of: question.choices.count, signals: signals) ?? .end {
-      case .choice(let number): return .answered(question.choices[number - 1])
-      case .none: return .answered(nil)
-      case .nonsense(let word):
-        tell(
-          .note(
-            "'\(word.truncated(to: 20))' is no answer; the choices are 1 to \(question.choices.count), or an empty line."
-          ))
-        _ = teller.flush()
-      case .end:
-        tell(.note("Standard input has ended: no further questions."))
-        return .answered(nil)
-      case .interrupted(let signal):
-        end()
-        return .ended(128 + signal)
-      }
-    }
-  }
-
-  /// What to exit with, where the reader has had enough.
-  private func pauseIfDue() -> Int32? {
-    guard case .ended(let status) = waitForReader(choices: []) else { return nil }
-    return status
-  }
-
-  private func waitForReader(choices: [String]) -> Asked {
-    guard let pause, isPauseDue else { return .answered(nil) }
-    isPauseDue = false
-    _ = teller.flush()
+  /// What the reader answers to a question, or to none; or what to exit with, where the reader has had enough.
+  private func wait(asking question: Question?) -> (choice: String?, status: Int32?) {
     let hint = Hint(
       sockets: world.sockets, process: lastProcess ?? tracer.process, isAlone: tracer.threadCount == 1,
       isIsolated: options.isIsolated)
-    while true {
-      switch pause.wait(hint: hint, choices: choices.count, signals: try? tracer.makeSignalDescriptor()) {
-      case .next: return .answered(nil)
-      case .choice(let number): return .answered(choices[number - 1])
-      case .run:
-        pause.stop()
-        quiz?.stop()
-        return .answered(nil)
-      case .everything:
-        pause.show(Everything.text(of: world.sockets, width: pause.width))
-        continue
-      case .quit:
-        end()
-        return .ended(ExitStatus.success)
-      case .interrupted(let signal):
-        end()
-        return .ended(128 + signal)
-      }
+    let signals = (try? tracer.makeSignalDescriptor())?.release() ?? -1
+    defer { if signals >= 0 { close(signals) } }
+    switch reader.wait(asking: question, hint: hint, sockets: world.sockets, signals: signals) {
+    case .answered(let choice): return (choice, nil)
+    case .quit:
+      end()
+      return (nil, ExitStatus.success)
+    case .interrupted(let signal):
+      end()
+      return (nil, 128 + signal)
     }
   }
 }

@@ -33,7 +33,7 @@ final class Pause {
   func show(_ text: String) { keyboard.prompt(text) }
 
   /// Waits for a key. With `choices` from 1 on, their numbers are answers too.
-  func wait(hint: Hint, choices: Int = 0, signals: consuming Descriptor?) -> Answer {
+  func wait(hint: Hint, choices: Int = 0, signals: Int32) -> Answer {
     if isOver { return .next }
     let room = width - 4
     let next = choices == 0 ? "Enter: next step" : "1 to \(choices): what will it be? · Enter: no guess"
@@ -44,14 +44,13 @@ final class Pause {
     keyboard.take()
     defer { keyboard.release() }
     keyboard.prompt("\n" + lines.map { "   \($0)\n" }.joined())
-    let signalNumber = signals?.number ?? -1
     while true {
       var entries = [
         pollfd(fd: keyboard.descriptor, events: Int16(POLLIN), revents: 0),
-        pollfd(fd: signalNumber, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: signals, events: Int16(POLLIN), revents: 0),
       ]
       guard (try? systemCall("poll", "", { poll(&entries, 2, -1) })) != nil else { return .quit }
-      if entries[1].revents != 0, let signal = Self.signal(from: signalNumber) { return .interrupted(signal) }
+      if entries[1].revents != 0, let signal = Self.signal(from: signals) { return .interrupted(signal) }
       guard entries[0].revents != 0 else { continue }
       guard let key = keyboard.read() else { return .quit }  // the terminal has gone
       switch key {

@@ -73,7 +73,7 @@ public final class Summary {
     }
     if hasBegun {
       output.write(isJSON ? json() : table())
-      if !isJSON { for note in Narrator.notes(on: tracer) { output.write("note: \(note)\n") } }
+      if !isJSON { for note in tracer.faultNotes { output.write("note: \(note)\n") } }
       output.flush()
     }
     return status

@@ -195,9 +195,10 @@ enum Course {
       }
       func words(_ picture: String) -> [String] {
         // As in `flowing`: without the packets of the end.
-        picture.matches(of: />([^<]+)</).map { masked(String($0.output.1)) }.prefix {
-          !$0.contains("The program has ended")
-        }.map { $0 }
+        picture.matches(of: />([^<]+)</).map { masked(String($0.output.1).replacing(/\d+ µs/, with: "N µs")) }
+          .prefix {
+            !$0.contains("The program has ended")
+          }.map { $0 }
       }
       #expect(words(drawn) == words(try String(contentsOfFile: place, encoding: .utf8)))
       #expect(words(drawn).contains("LISTEN 1/2"))

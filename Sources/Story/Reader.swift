@@ -1,0 +1,100 @@
+import CommandLineTool
+import Glibc
+import SystemCalls
+import Tracing
+
+/// Whoever reads the story: at a terminal, to be waited for after each step; and to be asked, with `--predict`.
+final class Reader {
+  enum Answer {
+    /// What was chosen; nil for no choice, or where there was none.
+    case answered(String?)
+    case quit
+    case interrupted(Int32)
+  }
+
+  private let pause: Pause?
+  private let quiz: Quiz?
+  private let teller: any Teller
+  /// A step was told that nobody has been waited for.
+  private var isPauseDue = false
+
+  init(pauses: Bool, predicts: Bool, teller: any Teller) {
+    pause = pauses ? Pause() : nil
+    quiz = predicts ? Quiz() : nil
+    self.teller = teller
+  }
+
+  var hasTerminal: Bool { pause != nil }
+
+  /// How many answers were right, of how many; nil where nothing is asked.
+  var score: (right: Int, of: Int)? { quiz?.score }
+
+  /// What is to be asked of a call, or nil.
+  func question(about call: Call, sockets: [SocketSnapshot], descriptors: [Int32]) -> Question? {
+    guard let quiz else { return nil }
+    let text = CallText(call, memory: ProcessMemory(process: call.thread), style: .short).pending
+    return quiz.question(about: call, text: text, sockets: sockets, descriptors: descriptors)
+  }
+
+  /// Asks, or waits for a key where a step was told since the last time. The program stands still meanwhile.
+  func wait(asking question: Question?, hint: Hint, sockets: [SocketSnapshot], signals: Int32) -> Answer {
+    guard let question else {
+      defer { isPauseDue = false }
+      return isPauseDue && pause != nil ? waitForKey([], hint, sockets, signals) : .answered(nil)
+    }
+    isPauseDue = false
+    teller.tell(.question(question))
+    return pause == nil
+      ? waitForLine(question.choices, signals) : waitForKey(question.choices, hint, sockets, signals)
+  }
+
+  /// Compares an answer with what happened.
+  func judge(_ question: Question, choice: String?, step: Step, waited: Bool) -> Prediction? {
+    quiz?.judge(question, choice: choice, step: step, waited: waited)
+  }
+
+  /// A step has been told.
+  func note(_ step: Step) {
+    quiz?.note(step)
+    isPauseDue = true
+  }
+
+  private func waitForKey(_ choices: [String], _ hint: Hint, _ sockets: [SocketSnapshot], _ signals: Int32)
+    -> Answer
+  {
+    guard let pause else { return .answered(nil) }
+    _ = teller.flush()
+    while true {
+      switch pause.wait(hint: hint, choices: choices.count, signals: signals) {
+      case .next: return .answered(nil)
+      case .choice(let number): return .answered(choices[number - 1])
+      case .run:
+        pause.stop()
+        quiz?.stop()
+        return .answered(nil)
+      case .everything: pause.show(Everything.text(of: sockets, width: pause.width))
+      case .quit: return .quit
+      case .interrupted(let signal): return .interrupted(signal)
+      }
+    }
+  }
+
+  private func waitForLine(_ choices: [String], _ signals: Int32) -> Answer {
+    while true {
+      _ = teller.flush()
+      switch quiz?.readChoice(of: choices.count, signals: signals) ?? .end {
+      case .choice(let number): return .answered(choices[number - 1])
+      case .none: return .answered(nil)
+      case .nonsense(let word):
+        teller.tell(
+          .note(
+            "'\(word.truncated(to: 20))' is no answer; the choices are 1 to \(choices.count), or an empty line."
+          ))
+      case .end:
+        teller.tell(.note("Standard input has ended: no further questions."))
+        return .answered(nil)
+      case .interrupted(let signal): return .interrupted(signal)
+      }
+    }
+  }
+}
