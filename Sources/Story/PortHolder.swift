@@ -14,19 +14,19 @@ extension World {
     }
     let cookies = Set(holders.map(\.cookie))
     if let own = sockets.first(where: { cookies.contains($0.state.cookie) }) {
-      let name = own.holders.isEmpty ? "what \(own.label)" : own.label
+      let name = own.holders.isEmpty ? "What \(own.label)" : own.label
       return "\(name) of this program has the port\(own.state.state.map { ", in \($0)" } ?? "")"
     }
     guard let other = holders.first else { return nil }
     if other.state == TCPState.timeWait.name {
       let left = other.number(.timerRemaining).map { ", for another \($0 / 1000 + 1) s" } ?? ""
-      return "what is left of a connection has the port, in TIME_WAIT\(left)"
+      return "What is left of a connection has the port, in TIME_WAIT\(left)"
     }
     let state = other.state.map { ", in \($0)" } ?? ""
     if let owner = other.inode.flatMap({ $0 == 0 ? nil : SocketOwner.find(inode: $0) }) {
       return "\(owner.name), pid \(owner.process), has the port\(state)"
     }
     let user = other.number(.uid).map { " of user \($0)" } ?? ""
-    return "a socket\(user) has the port\(state)"
+    return "A socket\(user) has the port\(state)"
   }
 }
