@@ -47,6 +47,13 @@
 // --- calls that are variadic in Glibc, or declared for _GNU_SOURCE only -----------------------------------------------
 // Every argument of syscall(2) is cast to long: it is variadic, and reads whole registers.
 
+/// See: close_range(2), Linux 5.9. Where there is none, nothing is closed.
+static inline void clinux_close_range(unsigned first, unsigned last) {
+#ifdef SYS_close_range
+  syscall(SYS_close_range, (long)first, (long)last, 0L);
+#endif
+}
+
 /// See: pipe2(2)
 static inline int clinux_pipe2(int *_Nonnull ends, int flags) {
   return (int)syscall(SYS_pipe2, (long)ends, (long)flags);
@@ -65,6 +72,13 @@ static inline long clinux_process_vm_read(pid_t pid, void *_Nonnull local, unsig
   struct iovec here = {local, length};
   struct iovec there = {(void *)remote, length};
   return syscall(SYS_process_vm_readv, (long)pid, (long)&here, 1L, (long)&there, 1L, 0L);
+}
+
+/// See: process_vm_writev(2)
+static inline long clinux_process_vm_write(pid_t pid, const void *_Nonnull local, unsigned long remote, unsigned long length) {
+  struct iovec here = {(void *)local, length};
+  struct iovec there = {(void *)remote, length};
+  return syscall(SYS_process_vm_writev, (long)pid, (long)&here, 1L, (long)&there, 1L, 0L);
 }
 
 /// See: pidfd_open(2)
@@ -99,6 +113,11 @@ static inline int clinux_ioctl(int fd, unsigned long request, void *_Nullable ar
 
 /// The symbolic name of an errno ("EADDRINUSE"), or null. See: strerrorname_np(3)
 extern const char *_Nullable strerrorname_np(int number);
+
+/// See: tgkill(2)
+static inline int clinux_tgkill(pid_t process, pid_t thread, int signal) {
+  return (int)syscall(SYS_tgkill, (long)process, (long)thread, (long)signal);
+}
 
 /// See: unshare(2)
 static inline int clinux_unshare(int flags) { return (int)syscall(SYS_unshare, (long)flags); }

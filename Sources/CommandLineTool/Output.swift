@@ -24,6 +24,9 @@ public final class Output {
     if buffer.count >= 16 * 1024 { flush() }
   }
 
+  /// Takes away what the file held before. What is no file stays as it is.
+  public func empty() { _ = ftruncate(descriptor, 0) }
+
   /// Hands everything to the kernel.
   public func flush() {
     defer { buffer.removeAll(keepingCapacity: true) }

@@ -41,6 +41,9 @@ public final class PacketTap {
     }
   }
 
+  /// To be polled for packets; everything else is this tap's affair.
+  public var descriptor: Int32 { tap.number }
+
   /// The TCP packets since the last time, in the order in which they passed. Never waits.
   public func drain() -> [Packet] {
     var packets: [Packet] = []

@@ -1,3 +1,4 @@
+import CLinux
 import CommandLineTool
 import Glibc
 import Story
@@ -22,6 +23,8 @@ public func begin() -> Lesson {
     if let rest = Launcher.becomeTraced(Array(CommandLine.arguments.dropFirst())) {
       return Lesson(port: try port(try syntax(name).parse(rest)))
     }
+    // What a shell or an editor has left open is no lesson's affair: the first descriptor is to be 3.
+    clinux_close_range(3, .max)
     let closed = reserveStandardStreams()
     let words = Array(CommandLine.arguments.dropFirst())
     let arguments = try syntax(name).parse(words)
@@ -65,7 +68,7 @@ private func bare(_ port: UInt16, _ words: [String], _ arguments: Arguments) thr
     throw .usage("--\(option) needs the narrator, and --bare leaves it out")
   }
   guard arguments.has("isolated") else { return Lesson(port: port) }
-  try Telling.isolate(arguments, port: port)
+  _ = try Telling.isolate(arguments, port: port)
   // An ordinary user has all capabilities in the new namespaces until the next exec.
   let path = destination(ofLink: "/proc/self/exe") ?? "/proc/self/exe"
   let failure = Launcher.execute(
@@ -87,8 +90,8 @@ private func narrate(_ name: String, _ words: [String], _ arguments: Arguments) 
   let isAtTerminal = [STDIN_FILENO, STDOUT_FILENO].allSatisfy { Terminal(descriptor: $0).isTerminal }
   options.predicts = arguments.has("predict")
   options.needsPackets = telling.needsPackets
-  options.isIsolated = arguments.has("isolated")
-  try Telling.isolate(arguments, port: try port(arguments))
+  options.namespaces = try Telling.isolate(arguments, port: try port(arguments))
+  options.invitesClients = name.hasSuffix("listen")
   options.pauses = arguments.has("step") || isAtTerminal && !arguments.has("no-step")
   let status = try Narrator(subject: .lesson, options: options, teller: teller).run(
     name: name, arguments: words)

@@ -7,7 +7,10 @@ enum Advice {
   /// One sentence, or nil where the result speaks for itself.
   static func text(for step: Step) -> String? {
     let call = step.call
-    if let injection = call.injection { return "Injected: \(injection)." }
+    if let injection = call.injection {
+      return ["Injected: \(injection).", call.error == nil ? remark(on: step) : nil].compactMap { $0 }.joined(
+        separator: " ")
+    }
     guard let error = call.error else { return remark(on: step) }
     if error.isRestart {
       return "A signal came. The program never sees this: the kernel makes the call again, or returns EINTR."

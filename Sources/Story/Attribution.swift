@@ -61,6 +61,15 @@ struct Attribution {
     }
   }
 
+  /// Whether a packet of its connection that passes while it runs is its doing. What passes while it reads or waits is the
+  /// peer's, or may be.
+  static func sends(_ call: Call) -> Bool {
+    switch kind(of: call) {
+    case .connects, .sends, .closes: true
+    case .asks, .setsUp, .accepts, .receives: false
+    }
+  }
+
   /// Whether it may put packets on the wire by itself, so that what follows them is worth waiting for.
   var maySend: Bool {
     switch kind {

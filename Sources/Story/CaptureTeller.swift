@@ -2,7 +2,8 @@ import CommandLineTool
 import Glibc
 import KernelState
 
-/// A story's packets for Wireshark: pcapng, with times in nanoseconds and, as a comment on each packet, the step that sent it.
+/// A story's packets for Wireshark: pcapng, with times in nanoseconds and, as a comment on each packet, the step that sent it, or
+/// during which it passed.
 /// What is written so far is whole at any time.
 ///
 /// See: draft-ietf-opsawg-pcapng, sections 4.1 to 4.3
@@ -15,10 +16,12 @@ public final class CaptureTeller: Teller {
   public func tell(_ item: StoryItem) {
     switch item {
     case .opening(let opening):
+      output.empty()
       write(header(opening))
       write(Self.interface)
     case .step(let step):
-      let call = "step \(step.number): \(step.text.line)"
+      let during = Attribution.sends(step.call) ? "" : "during "
+      let call = "\(during)step \(step.number): \(step.text.line)"
       let stray = "before step \(step.number), and not its doing"
       let own = Set(step.ownPackets)
       for packet in step.packets { write(Self.block(packet, comment: own.contains(packet) ? call : stray)) }

@@ -6,6 +6,7 @@ import SystemCalls
 public final class Chorus: Teller {
   /// Where the first one tells it.
   public var output: Output { lead.output }
+  public var outputs: [Output] { lead.outputs + others.flatMap(\.teller.outputs) }
   private let lead: any Teller
   private let others: [(path: String, teller: any Teller)]
 

@@ -8,8 +8,10 @@ struct Hint {
   let process: Int32
   /// Whether it has one thread, and no other process is followed.
   let isAlone: Bool
-  /// It has a network namespace of its own, which another terminal has to enter.
-  let isIsolated: Bool
+  /// The namespaces of its own that another terminal has to enter, as nsenter names them; empty for none.
+  let namespaces: String
+  /// Whether a client from elsewhere does no harm: a lesson that is going to accept its own takes any for it.
+  let invitesClients: Bool
 
   /// What stands still.
   var heading: String {
@@ -20,26 +22,31 @@ struct Hint {
 
   /// One command a line.
   var lines: [String] {
-    guard isIsolated else { return commands }
-    return commands.map {
-      $0.hasPrefix("ls ") ? $0 : "nsenter -t \(process) -U -n --preserve-credentials \($0)"
-    }
+    guard !namespaces.isEmpty else { return commands }
+    let enter =
+      "nsenter -t \(process) \(namespaces)" + (namespaces.contains("-U") ? " --preserve-credentials" : "")
+    return commands.map { $0.hasPrefix("ls ") ? $0 : "\(enter) \($0)" }
   }
 
   private var commands: [String] {
-    let own = sockets.filter { !$0.holders.isEmpty && $0.state.isTCP }
+    let sockets = self.sockets.filter(\.state.isTCP)
     func ss(_ port: UInt16) -> String { "ss -tanpoe '( sport = :\(port) or dport = :\(port) )'" }
-    if let listener = own.first(where: { $0.state.isListening }), let local = listener.state.local {
-      return [
-        ss(local.port),
-        "nc \(Self.reachable(local)) \(local.port)    (it connects, though nobody accepts now)",
-      ]
+    let own = sockets.filter { !$0.holders.isEmpty }
+    if let local = own.first(where: \.state.isListening)?.state.local {
+      let dial = "nc \(Self.reachable(local)) \(local.port)    (it connects, though nobody accepts now)"
+      return [ss(local.port)] + (invitesClients ? [dial] : [])
     }
-    if let connected = own.first(where: { $0.state.peer != nil }), let local = connected.state.local {
-      return [ss(local.port)]
+    // The port that most of them have to do with: the server's.
+    var counts: [UInt16: Int] = [:]
+    for socket in sockets {
+      for port in Set([socket.state.local?.port, socket.state.peer?.port]) {
+        if let port, port != 0 { counts[port, default: 0] += 1 }
+      }
     }
-    let former = sockets.first { $0.state.isTCP && $0.state.peer != nil && $0.formerDescriptor != nil }
-    if let local = former?.state.local { return [ss(local.port)] }
+    let isKnown = sockets.contains { $0.state.peer != nil }
+    if isKnown, let port = counts.max(by: { ($0.value, $1.key) < ($1.value, $0.key) })?.key {
+      return [ss(port)]
+    }
     return ["ls -l /proc/\(process)/fd"]
   }
 

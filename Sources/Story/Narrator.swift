@@ -29,8 +29,10 @@ public final class Narrator {
     public var needsPackets = false
     /// Asks, before a call runs, what it will do: at the terminal where it pauses, else on standard input.
     public var predicts = false
-    /// It runs in a network namespace of its own.
-    public var isIsolated = false
+    /// The namespaces of its own that it runs in, as nsenter names them: "-U -n"; empty for none.
+    public var namespaces = ""
+    /// Whether a pause says how to dial the program.
+    public var invitesClients = true
 
     public init() {}
   }
@@ -73,7 +75,11 @@ public final class Narrator {
   private var lastProcess: pid_t?
   private var notedRefusal = false
   private var lostPackets: UInt64 = 0
+  /// Heard, and not told yet.
+  private var heard: [Packet] = []
   private var hasBegun = false
+  /// What the program has said, and nobody has been told yet.
+  private var words: [String] = []
   private var interruptions = 0
   private var mainEnd: Tracer.Status?
   private var isInterruptionTold = false
@@ -116,9 +122,9 @@ public final class Narrator {
     }
     // A reader that does not read must not keep signals from being heard.
     let signals = (try? tracer.makeSignalDescriptor())?.release() ?? -1
-    teller.output.interruption = signals
+    for output in teller.outputs { output.interruption = signals }
     defer {
-      teller.output.interruption = -1
+      for output in teller.outputs { output.interruption = -1 }
       if signals >= 0 { close(signals) }
     }
     // A lesson's words are told here, and nowhere else.
@@ -155,6 +161,7 @@ public final class Narrator {
     begin(
       StoryItem.Opening(
         tool: name, command: command, process: tracer.process, isAttached: true, sockets: world.sockets))
+    noteForeignCalls(tracer.process, destination(ofLink: "/proc/\(tracer.process)/exe") ?? "This")
   }
 
   // --- the events, one after the other ---
@@ -176,6 +183,7 @@ public final class Narrator {
         let question = question(about: call)
         let answer = wait(asking: question)
         if let status = answer.status { return status }
+        sayHeld()
         enter(call)
         running[call.thread]?.question = question.map { ($0, answer.choice) }
       case .returned(let call):
@@ -187,13 +195,13 @@ public final class Narrator {
           meanwhile += lost.changes
           strayPackets += lost.packets
         }
-      case .said(_, let bytes): say(bytes)
-      case .disturbed(_, let thread, let call):
-        tell(
-          .note(
-            "Attaching has given thread \(thread) an EINTR: its \(call) was waiting, and is one of the calls that the kernel "
-              + "does not make again by itself. A program has to expect that (signal(7))."))
+      case .said(_, let bytes):
+        words.append(Self.words(bytes))
+        // With questions, words are told after the answer: they may hold it.
+        if !options.predicts { sayHeld() }
+      case .disturbed(_, let thread, let call): tell(.note(Self.disturbance(thread, call)))
       case .quiet:
+        listen()
         tellWaiting()
         if interruptions == 1, !isInterruptionTold {
           isInterruptionTold = true
@@ -235,6 +243,11 @@ public final class Narrator {
     }
   }
 
+  static func disturbance(_ thread: pid_t, _ call: String) -> String {
+    "Attaching has given thread \(thread) an EINTR: its \(call) was waiting, and is one of the calls that the kernel does not make "
+      + "again by itself. A program has to expect that (signal(7))."
+  }
+
   private func begin(_ opening: StoryItem.Opening) {
     hasBegun = true
     tell(.opening(opening))
@@ -253,13 +266,14 @@ public final class Narrator {
     } else {
       tell(.process(process, .executed(program: program)))
     }
-    if let magic = try? Descriptor.open("/proc/\(process)/exe", O_RDONLY) {
-      var header = [UInt8](repeating: 0, count: 5)
-      let isRead = read(magic.number, &header, header.count) == header.count
-      if isRead, header[4] == 1 {
-        tell(.note("\(program) is a 32-bit program: its calls have other numbers, and cannot be told."))
-      }
-    }
+    noteForeignCalls(process, program)
+  }
+
+  private func noteForeignCalls(_ process: pid_t, _ program: String) {
+    guard let file = try? Descriptor.open("/proc/\(process)/exe", O_RDONLY) else { return }
+    var header = [UInt8](repeating: 0, count: 5)
+    guard read(file.number, &header, header.count) == header.count, header[4] == 1 else { return }  // ELFCLASS32
+    tell(.note("\(program) is a 32-bit program: its calls have other numbers, and cannot be told."))
   }
 
   private func enter(_ call: Call) {
@@ -314,9 +328,12 @@ public final class Narrator {
       if isOwn { changes.append(change) } else { others.append(change) }
     }
     let packets = collectPackets(formerly: before)
-    let own = packets.filter { attribution.covers($0) || running.isEmpty && attribution.adoptsTheRest }
+    let own = packets.filter { packet in
+      // What passed before the call was let go on is not its doing.
+      packet.time >= text.time && (attribution.covers(packet) || running.isEmpty && attribution.adoptsTheRest)
+    }
     for packet in packets where !own.contains(packet) {
-      let sender = running.first { $0.value.attribution.covers(packet) }
+      let sender = running.first { packet.time >= $0.value.time && $0.value.attribution.covers(packet) }
       if let sender { running[sender.key]?.packets.append(packet) } else { strayPackets.append(packet) }
     }
     let memory = ProcessMemory(process: call.thread)
@@ -362,10 +379,15 @@ public final class Narrator {
 
   private func isTold(_ call: SystemCall) -> Bool { options.only?.contains(call) ?? true }
 
-  private func say(_ bytes: [UInt8]) {
+  private static func words(_ bytes: [UInt8]) -> String {
     var text = String(decoding: bytes, as: UTF8.self)
     while text.hasSuffix("\n") { text.removeLast() }
-    tell(.said(text))
+    return text
+  }
+
+  private func sayHeld() {
+    for text in words { tell(.said(text)) }
+    words = []
   }
 
   /// Tells the calls that have not returned for a while, each once.
@@ -386,6 +408,7 @@ public final class Narrator {
   }
 
   private func tellEnding(_ status: Tracer.Status?) {
+    sayHeld()
     let before = world.sockets
     let changes = settle(after: nil, isSent: true)
     let packets = strayPackets + collectPackets(formerly: before)
@@ -420,6 +443,7 @@ public final class Narrator {
   /// Ends the program and its story; of a program that was attached to, the story only.
   private func end() {
     if case .running = subject {
+      for event in tracer.putAllRight() { if case .returned(let call) = event { leave(call) } }
       if hasBegun { tellEnding(nil) }
       tracer.release()
     } else {
@@ -488,12 +512,21 @@ public final class Narrator {
   /// What passed since the last time, of the sockets of this story.
   private func collectPackets(formerly: [SocketSnapshot]) -> [Packet] {
     guard let tap else { return [] }
-    let packets = tap.drain().filter { world.owns($0, formerly: formerly) }.map { relative.number($0) }
+    heard += tap.drain()
+    let packets = heard.filter { world.owns($0, formerly: formerly) }.map { relative.number($0) }
+    heard = []
     if tap.lost > lostPackets {
-      tell(.note("\(counted(Int(clamping: tap.lost - lostPackets), "packet")) came too fast to be shown."))
+      let count = counted(Int(clamping: tap.lost - lostPackets), "packet")
+      tell(.note("\(count) of the loopback interface came too fast; some may be missing here."))
       lostPackets = tap.lost
     }
     return packets
+  }
+
+  /// Takes what has come meanwhile out of the tap, so that others' packets do not fill it.
+  private func listen() {
+    guard let tap else { return }
+    heard += tap.drain().filter { world.owns($0, formerly: []) }
   }
 
   private func noteRefusals() {
@@ -546,9 +579,10 @@ public final class Narrator {
   private func wait(asking question: Question?) -> (choice: String?, status: Int32?) {
     let hint = Hint(
       sockets: world.sockets, process: lastProcess ?? tracer.process, isAlone: tracer.threadCount == 1,
-      isIsolated: options.isIsolated)
+      namespaces: options.namespaces, invitesClients: options.invitesClients)
     let signals = (try? tracer.makeSignalDescriptor())?.release() ?? -1
     defer { if signals >= 0 { close(signals) } }
+    reader.meanwhile = tap.map { tap in (tap.descriptor, { [unowned self] in listen() }) }
     switch reader.wait(asking: question, hint: hint, sockets: world.sockets, signals: signals) {
     case .answered(let choice): return (choice, nil)
     case .quit:

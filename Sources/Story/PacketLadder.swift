@@ -7,6 +7,9 @@ struct PacketLadder {
   /// Which address stands on the left, by connection. It stays for the whole story.
   private var left: [Set<SocketAddress>: SocketAddress] = [:]
 
+  /// The number after the last byte sent, by direction.
+  private var next: [[SocketAddress]: UInt32] = [:]
+
   /// The lines, at most `width` columns wide. `label` names the socket with a local and a peer address.
   mutating func lines(
     of packets: [Packet], width: Int, color: Bool, label: (SocketAddress, SocketAddress) -> String?
@@ -25,14 +28,16 @@ struct PacketLadder {
         left[ends] = packet.from
       }
     }
-    return order.flatMap { ends -> [String] in
-      guard let packets = groups[ends], let near = left[ends], let first = packets.first else { return [] }
+    var lines: [String] = []
+    for ends in order {
+      guard let packets = groups[ends], let near = left[ends], let first = packets.first else { continue }
       let far = near == first.from ? first.to : first.from
-      return draw(packets, near: near, far: far, width: width, color: color, label: label)
+      lines += draw(packets, near: near, far: far, width: width, color: color, label: label)
     }
+    return lines
   }
 
-  private func draw(
+  private mutating func draw(
     _ packets: [Packet], near: SocketAddress, far: SocketAddress, width: Int, color: Bool,
     label: (SocketAddress, SocketAddress) -> String?
   ) -> [String] {
@@ -63,7 +68,7 @@ struct PacketLadder {
             + String(repeating: " ", count: space - space / 2) + "│")
         continue
       }
-      let text = Self.text(packet).truncated(to: inner - 5)
+      let text = Self.text(packet, room: inner - 5, isProbe: isProbe(packet))
       let dashes = String(repeating: "─", count: inner - text.count - 5)
       let arrow = packet.from == near ? "── \(text) \(dashes)▶" : "◀─ \(text) \(dashes)─"
       let isReset = packet.has(.rst)
@@ -74,18 +79,40 @@ struct PacketLadder {
     return lines
   }
 
-  /// "SYN seq 0 mss 65495", "PSH ACK seq 1, 15 bytes"
-  private static func text(_ packet: Packet) -> String {
-    var words = [packet.flagText]
-    if packet.has(.syn) || packet.has(.fin) || packet.length > 0 || packet.has(.rst) {
-      words.append("seq \(packet.sequence)")
+  /// Whether a packet asks a closed window, or a silent peer, to answer: no bytes, and a number that is acknowledged already.
+  private mutating func isProbe(_ packet: Packet) -> Bool {
+    if next.count > 4096 { next.removeAll() }
+    let direction = [packet.from, packet.to]
+    let known = next[direction]
+    let taken = UInt32(clamping: packet.length) &+ (packet.has(.syn) ? 1 : 0) &+ (packet.has(.fin) ? 1 : 0)
+    if let known, taken == 0, packet.flags == [.ack], packet.sequence == known &- 1 { return true }
+    if packet.has(.syn) || known.map({ Int32(bitPattern: packet.sequence &+ taken &- $0) > 0 }) ?? true {
+      next[direction] = packet.sequence &+ taken
     }
-    if packet.has(.ack) { words.append("ack \(packet.acknowledgment)") }
-    if packet.length > 0 { words.append(counted(packet.length, "byte")) }
+    return false
+  }
+
+  /// "SYN seq 0 mss 65495", "PSH ACK seq 1, 15 bytes"; what says least is left out where there is little room.
+  private static func text(_ packet: Packet, room: Int, isProbe: Bool) -> String {
+    let flags = packet.flagText
+    let showsSequence =
+      isProbe || packet.has(.syn) || packet.has(.fin) || packet.length > 0 || packet.has(.rst)
+    var words: [(text: String, weight: Int)] = []
+    if isProbe { words.append(("probe", 3)) }
+    if showsSequence { words.append(("seq \(packet.sequence)", isProbe ? 3 : 1)) }
+    if packet.has(.ack) {
+      words.append(("ack \(packet.acknowledgment)", packet.length > 0 || showsSequence ? 0 : 2))
+    }
+    if packet.length > 0 { words.append((counted(packet.length, "byte"), 3)) }
     if packet.has(.syn) {
-      words += packet.options.compactMap { if case .maximumSegmentSize = $0 { $0.description } else { nil } }
+      words += packet.options.compactMap {
+        if case .maximumSegmentSize = $0 { ($0.description, 2) } else { nil }
+      }
     }
-    if packet.window == 0, !packet.has(.rst) { words.append("window 0") }
-    return words[0].padded(to: 8) + words.dropFirst().map { " " + $0 }.joined(separator: " ")
+    if packet.window == 0, !packet.has(.rst) { words.append(("window 0", 3)) }
+    func line(_ weight: Int) -> String {
+      flags.padded(to: 8) + words.filter { $0.weight >= weight }.map { " " + $0.text }.joined(separator: " ")
+    }
+    return ((0...3).map(line).first { $0.count <= room } ?? line(3)).truncated(to: room)
   }
 }

@@ -33,7 +33,9 @@ final class Pause {
   func show(_ text: String) { keyboard.prompt(text) }
 
   /// Waits for a key. With `choices` from 1 on, their numbers are answers too.
-  func wait(hint: Hint, choices: Int = 0, signals: Int32) -> Answer {
+  func wait(
+    hint: Hint, choices: Int, signals: Int32, meanwhile: (descriptor: Int32, action: () -> Void)?
+  ) -> Answer {
     if isOver { return .next }
     let room = width - 4
     let next = choices == 0 ? "Enter: next step" : "1 to \(choices): what will it be? · Enter: no guess"
@@ -48,8 +50,10 @@ final class Pause {
       var entries = [
         pollfd(fd: keyboard.descriptor, events: Int16(POLLIN), revents: 0),
         pollfd(fd: signals, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: meanwhile?.descriptor ?? -1, events: Int16(POLLIN), revents: 0),
       ]
-      guard (try? systemCall("poll", "", { poll(&entries, 2, -1) })) != nil else { return .quit }
+      guard (try? systemCall("poll", "", { poll(&entries, 3, -1) })) != nil else { return .quit }
+      if entries[2].revents != 0 { meanwhile?.action() }
       if entries[1].revents != 0, let signal = Self.signal(from: signals) { return .interrupted(signal) }
       guard entries[0].revents != 0 else { continue }
       guard let key = keyboard.read() else { return .quit }  // the terminal has gone

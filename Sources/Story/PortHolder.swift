@@ -14,8 +14,10 @@ extension World {
     }
     let cookies = Set(holders.map(\.cookie))
     if let own = sockets.first(where: { cookies.contains($0.state.cookie) }) {
-      let name = own.holders.isEmpty ? "What \(own.label)" : own.label
-      return "\(name) of this program has the port\(own.state.state.map { ", in \($0)" } ?? "")"
+      let state = own.state.state ?? "?"
+      return own.holders.isEmpty
+        ? "A connection that is over, once \(own.label.replacing("was ", with: "")) of this program, still has the port, in \(state)"
+        : "\(own.label) of this program has the port, in \(state)"
     }
     guard let other = holders.first else { return nil }
     if other.state == TCPState.timeWait.name {

@@ -13,8 +13,9 @@ public struct Question: Sendable {
   public let choices: [String]
   /// Two questions with the same key ask for the same piece of knowledge.
   let key: String
-  /// What the kernel answered. `waited` is whether the call did not return for a while.
-  let answer: @Sendable (_ step: Step, _ waited: Bool) -> String
+  /// What the kernel answered, in the order in which it happened; each is right. `waited` is whether the call did not return for
+  /// a while.
+  let answer: @Sendable (_ step: Step, _ waited: Bool) -> [String]
 
   public static let somethingElse = "something else"
 }
@@ -26,16 +27,26 @@ public struct Prediction: Sendable {
   public let question: Question
   /// What the learner chose, or nil where nothing was.
   public let choice: String?
-  /// What happened.
-  public let actual: String
+  /// What happened, one after the other.
+  let truths: [String]
+  /// The same in words.
+  public var actual: String { truths.joined(separator: ", then ") }
   /// Nil where nothing was chosen.
   public var isRight: Bool? {
     guard let choice else { return nil }
-    return choice == actual || choice == Question.somethingElse && !question.choices.contains(actual)
+    return truths.contains(choice)
+      || choice == Question.somethingElse && !question.choices.contains(where: truths.contains)
   }
 }
 
 extension Question {
+  /// The choices with their numbers, in one line where that fits.
+  func choiceLines(width: Int) -> [String] {
+    let numbered = choices.enumerated().map { "[\($0 + 1)] \($1)" }
+    let line = numbered.joined(separator: "   ")
+    return line.count <= width ? [line] : numbered
+  }
+
   /// What is asked of a call, with the sockets as they are before it. Nil where its outcome teaches nothing.
   ///
   /// `recent` are the lengths of the last writes: what somebody would expect who takes a stream for messages.
@@ -80,12 +91,18 @@ private struct Asking {
   }
 
   private func question(
-    _ text: String, _ choices: [String], key: String, answer: @escaping @Sendable (Step, Bool) -> String
+    _ text: String, _ choices: [String], key: String, answer: @escaping @Sendable (Step) -> String
+  ) -> Question {
+    question(text, choices, key: key, answers: { step, _ in [answer(step)] })
+  }
+
+  private func question(
+    _ text: String, _ choices: [String], key: String, answers: @escaping @Sendable (Step, Bool) -> [String]
   ) -> Question {
     var seen: Set<String> = []
     let unique = choices.filter { seen.insert($0).inserted }
     return Question(
-      call: callText, text: text, choices: unique + [Question.somethingElse], key: key, answer: answer)
+      call: callText, text: text, choices: unique + [Question.somethingElse], key: key, answer: answers)
   }
 
   /// "0", "13", "EAGAIN"
@@ -102,7 +119,7 @@ private struct Asking {
     return question(
       "Which number will the new descriptor have?", numbers + ["none: it fails"],
       key: "number \(lowest == highest &+ 1)"
-    ) { step, _ in step.call.error == nil ? "\(step.call.result ?? 0)" : "none: it fails" }
+    ) { step in step.call.error == nil ? "\(step.call.result ?? 0)" : "none: it fails" }
   }
 
   func bind() -> Question? {
@@ -115,7 +132,7 @@ private struct Asking {
     return question(
       "What will bind return?", ["0", "EADDRINUSE", "EADDRNOTAVAIL", "EACCES"],
       key: "bind \(address?.host ?? "") \(min(port, 1024)) \(others) \(reuse)"
-    ) { step, _ in Self.outcome(step) }
+    ) { step in Self.outcome(step) }
   }
 
   /// Which state the socket that the call names will be in.
@@ -127,9 +144,10 @@ private struct Asking {
     ]
     let all = Set(choices + [before])
     let id = subject.id
+    let when = call.systemCall == .listen ? "" : ", once the packets have passed"
     return question(
-      "Which state will \(whose ?? label) be in?", order.filter(all.contains), key: situation
-    ) { step, _ in step.after.first { $0.id == id }?.state.state ?? "gone" }
+      "Which state will \(whose ?? label) be in\(when)?", order.filter(all.contains), key: situation
+    ) { step in step.after.first { $0.id == id }?.state.state ?? "gone" }
   }
 
   func listen() -> Question? {
@@ -140,7 +158,7 @@ private struct Asking {
     let id = subject?.id
     return question(
       "What will the backlog be?", numbers.map(String.init), key: "backlog"
-    ) { step, _ in
+    ) { step in
       step.after.first { $0.id == id }?.state.number(.backlog).map(String.init) ?? "unknown"
     }
   }
@@ -152,7 +170,7 @@ private struct Asking {
     let numbers = [waiting - 1, waiting, waiting &+ 1]
     return question(
       "How many connections will wait in the accept queue?", numbers.map(String.init), key: "accept"
-    ) { step, _ in
+    ) { step in
       step.after.first { $0.id == id }?.state.number(.acceptQueue).map(String.init) ?? "unknown"
     }
   }
@@ -161,12 +179,11 @@ private struct Asking {
   private func waits(_ choices: [String], key: String) -> Question? {
     let makesDescriptor = call.systemCall.makesDescriptor
     return question(
-      "What will \(call.systemCall.name) do?", ["it waits"] + choices, key: key
-    ) { step, waited in
-      if waited { return "it waits" }
-      if makesDescriptor, step.call.error == nil { return "a new descriptor" }
-      return Self.outcome(step)
-    }
+      "What will \(call.systemCall.name) do?", ["it waits"] + choices, key: key,
+      answers: { step, waited in
+        let made = makesDescriptor && step.call.error == nil
+        return (waited ? ["it waits"] : []) + [made ? "a new descriptor" : Self.outcome(step)]
+      })
   }
 
   func read(_ recent: [Int64]) -> Question? {
@@ -183,7 +200,7 @@ private struct Asking {
     return question(
       "How many bytes will \(call.systemCall.name) return?", numbers.sorted().map(String.init),
       key: "read \(queued > room) \(recent.suffix(2).reduce(0, +) == Int64(clamping: queued))"
-    ) { step, _ in Self.outcome(step) }
+    ) { step in Self.outcome(step) }
   }
 
   func write() -> Question? {
@@ -196,7 +213,7 @@ private struct Asking {
       return question(
         "How many bytes will wait in the receive queue of \(peer.label)?", numbers.map(String.init),
         key: "write \(waiting > 0)"
-      ) { step, _ in
+      ) { step in
         step.after.first { $0.id == peer.id }?.state.number(.receiveQueue).map(String.init) ?? "unknown"
       }
     }
@@ -205,7 +222,7 @@ private struct Asking {
       "What will \(call.systemCall.name) return?",
       ["\(count)", count > 1 ? "less than \(count)" : "0", "EAGAIN", "EPIPE", "ECONNRESET"],
       key: "\(situation) \(isFull)"
-    ) { step, waited in
+    ) { step in
       if let result = step.call.result, result >= 0, UInt64(result) < count { return "less than \(count)" }
       return Self.outcome(step)
     }
@@ -237,6 +254,6 @@ private struct Asking {
       "How many bytes will the \(field.label) have?",
       [wanted / 2, wanted, wanted &* 2, before].sorted().map(String.init),
       key: "buffer"
-    ) { step, _ in step.after.first { $0.id == id }?.state.number(field).map(String.init) ?? "unknown" }
+    ) { step in step.after.first { $0.id == id }?.state.number(field).map(String.init) ?? "unknown" }
   }
 }

@@ -26,8 +26,10 @@ final class Quiz {
   func stop() { isOver = true }
 
   /// Reads a line with the number of a choice from standard input.
-  func readChoice(of count: Int, signals: Int32) -> AnswerLines.Answer {
-    let answer = lines.next(of: count, signals: signals)
+  func readChoice(of count: Int, signals: Int32, meanwhile: (descriptor: Int32, action: () -> Void)?)
+    -> AnswerLines.Answer
+  {
+    let answer = lines.next(of: count, signals: signals, meanwhile: meanwhile)
     if case .end = answer { isOver = true }
     return answer
   }
@@ -35,7 +37,7 @@ final class Quiz {
   /// Compares the answer with what happened.
   func judge(_ question: Question, choice: String?, step: Step, waited: Bool) -> Prediction {
     let prediction = Prediction(
-      step: step.number, question: question, choice: choice, actual: question.answer(step, waited))
+      step: step.number, question: question, choice: choice, truths: question.answer(step, waited))
     if let isRight = prediction.isRight {
       score.of += 1
       if isRight {
@@ -72,7 +74,9 @@ struct AnswerLines {
   private var isAtEnd = false
 
   /// Waits for a line. An empty one chooses nothing.
-  mutating func next(of count: Int, signals: Int32) -> Answer {
+  mutating func next(of count: Int, signals: Int32, meanwhile: (descriptor: Int32, action: () -> Void)?)
+    -> Answer
+  {
     while true {
       if let end = unread.firstIndex(of: UInt8(ascii: "\n")) {
         let line = String(decoding: unread[..<end], as: UTF8.self)
@@ -87,8 +91,10 @@ struct AnswerLines {
       var entries = [
         pollfd(fd: STDIN_FILENO, events: Int16(POLLIN), revents: 0),
         pollfd(fd: signals, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: meanwhile?.descriptor ?? -1, events: Int16(POLLIN), revents: 0),
       ]
-      guard (try? systemCall("poll", "", { poll(&entries, 2, -1) })) != nil else { return .end }
+      guard (try? systemCall("poll", "", { poll(&entries, 3, -1) })) != nil else { return .end }
+      if entries[2].revents != 0 { meanwhile?.action() }
       if entries[1].revents != 0, let signal = Pause.signal(from: signals) { return .interrupted(signal) }
       guard entries[0].revents != 0 else { continue }
       var chunk = [UInt8](repeating: 0, count: 4096)

@@ -15,6 +15,8 @@ final class Reader {
   private let pause: Pause?
   private let quiz: Quiz?
   private let teller: any Teller
+  /// What is to be done while somebody is waited for, as soon as this descriptor has something to read.
+  var meanwhile: (descriptor: Int32, action: () -> Void)?
   /// A step was told that nobody has been waited for.
   private var isPauseDue = false
 
@@ -40,12 +42,12 @@ final class Reader {
   func wait(asking question: Question?, hint: Hint, sockets: [SocketSnapshot], signals: Int32) -> Answer {
     guard let question else {
       defer { isPauseDue = false }
-      return isPauseDue && pause != nil ? waitForKey([], hint, sockets, signals) : .answered(nil)
+      return isPauseDue && pause != nil ? waitForKey(nil, hint, sockets, signals) : .answered(nil)
     }
     isPauseDue = false
     teller.tell(.question(question))
     return pause == nil
-      ? waitForLine(question.choices, signals) : waitForKey(question.choices, hint, sockets, signals)
+      ? waitForLine(question.choices, signals) : waitForKey(question, hint, sockets, signals)
   }
 
   /// Compares an answer with what happened.
@@ -59,20 +61,27 @@ final class Reader {
     isPauseDue = true
   }
 
-  private func waitForKey(_ choices: [String], _ hint: Hint, _ sockets: [SocketSnapshot], _ signals: Int32)
+  private func waitForKey(_ question: Question?, _ hint: Hint, _ sockets: [SocketSnapshot], _ signals: Int32)
     -> Answer
   {
     guard let pause else { return .answered(nil) }
+    let choices = question?.choices ?? []
     _ = teller.flush()
     while true {
-      switch pause.wait(hint: hint, choices: choices.count, signals: signals) {
+      switch pause.wait(hint: hint, choices: choices.count, signals: signals, meanwhile: meanwhile) {
       case .next: return .answered(nil)
       case .choice(let number): return .answered(choices[number - 1])
       case .run:
         pause.stop()
         quiz?.stop()
         return .answered(nil)
-      case .everything: pause.show(Everything.text(of: sockets, width: pause.width))
+      case .everything:
+        pause.show(Everything.text(of: sockets, width: pause.width))
+        guard let question else { continue }
+        let lines =
+          [question.call, "  " + question.text]
+          + question.choiceLines(width: pause.width - 8).map { "    " + $0 }
+        pause.show(lines.map { "   \($0)\n" }.joined())
       case .quit: return .quit
       case .interrupted(let signal): return .interrupted(signal)
       }
@@ -82,7 +91,7 @@ final class Reader {
   private func waitForLine(_ choices: [String], _ signals: Int32) -> Answer {
     while true {
       _ = teller.flush()
-      switch quiz?.readChoice(of: choices.count, signals: signals) ?? .end {
+      switch quiz?.readChoice(of: choices.count, signals: signals, meanwhile: meanwhile) ?? .end {
       case .choice(let number): return .answered(choices[number - 1])
       case .none: return .answered(nil)
       case .nonsense(let word):

@@ -183,12 +183,16 @@ public enum StoryItem: Sendable {
 public protocol Teller: AnyObject {
   /// Where it is told.
   var output: Output { get }
+  /// All places where it is told.
+  var outputs: [Output] { get }
   func tell(_ item: StoryItem)
   /// Hands over what is buffered. False when nobody reads it any more.
   func flush() -> Bool
 }
 
 extension Teller {
+  public var outputs: [Output] { [output] }
+
   public func flush() -> Bool {
     output.flush()
     return output.failure == nil

@@ -9,6 +9,7 @@ public final class Summary {
   private struct Row {
     var calls: UInt64 = 0
     var errors: UInt64 = 0
+    var injected: UInt64 = 0
     var bytes: UInt64 = 0
     var nanoseconds: UInt64 = 0
   }
@@ -19,6 +20,7 @@ public final class Summary {
   private let output: Output
   private let isJSON: Bool
   private var rows: [SystemCall: Row] = [:]
+  private var notes: [String] = []
 
   public init(
     subject: Narrator.Subject, only: Set<SystemCall>?, faults: [Fault] = [], output: Output, isJSON: Bool
@@ -57,6 +59,7 @@ public final class Summary {
       switch event {
       case .returned(let call) where hasBegun: add(call)
       case .executed: hasBegun = true
+      case .disturbed(_, let thread, let call): notes.append(Narrator.disturbance(thread, call))
       case .ended(tracer.process, let end): status = end.shellStatus
       case .interrupted(let signal, let fromTerminal):
         interruptions += 1
@@ -72,8 +75,10 @@ public final class Summary {
       }
     }
     if hasBegun {
+      for note in notes + tracer.faultNotes {
+        output.write(isJSON ? JSON.object([.init("note", .string(note))]).line + "\n" : "note: \(note)\n")
+      }
       output.write(isJSON ? json() : table())
-      if !isJSON { for note in tracer.faultNotes { output.write("note: \(note)\n") } }
       output.flush()
     }
     return status
@@ -83,6 +88,7 @@ public final class Summary {
     if let only, !only.contains(call.systemCall) { return }
     var row = rows[call.systemCall] ?? Row()
     row.calls += 1
+    if call.injection != nil { row.injected += 1 }
     if call.error != nil {
       row.errors += 1
     } else {
@@ -134,7 +140,7 @@ public final class Summary {
     let calls = sorted.map { call, row in
       JSON.object([
         .init("call", .string(call.name)), .init("calls", .number(row.calls)),
-        .init("errors", .number(row.errors)),
+        .init("errors", .number(row.errors)), .init("injected", .number(row.injected)),
         .init("bytes", .number(row.bytes)), .init("nanoseconds", .number(row.nanoseconds)),
       ])
     }

@@ -36,21 +36,34 @@ public struct Telling {
     text.isVerbose = arguments.has("verbose")
     text.width = terminal.width
     var besides: [(path: String, teller: any Teller)] = []
-    let paths = ["output", "pcap", "svg"].compactMap { arguments[$0] }
-    if Set(paths).count < paths.count { throw .usage("two files have the same name") }
-    if let path = arguments["pcap"] {
-      besides.append((path, CaptureTeller(output: try Self.file(path, "the packets"))))
-    }
-    if let path = arguments["svg"] {
-      besides.append((path, PictureTeller(output: try Self.file(path, "the picture"))))
+    for (option, what) in [("pcap", "the packets"), ("svg", "the picture")] {
+      guard let path = arguments[option] else { continue }
+      // Emptied when the story begins: what stands there is kept where it does not.
+      let output = try Self.file(path, what, isEmptied: false)
+      let others = [descriptor] + besides.map(\.teller.output.descriptor)
+      if others.contains(where: { Self.isSameFile($0, output.descriptor) }) {
+        throw .usage("--\(option) \(path): something else is written to that file already")
+      }
+      besides.append((path, option == "pcap" ? CaptureTeller(output: output) : PictureTeller(output: output)))
     }
     self.besides = besides
   }
 
-  /// An output to a new file. `what` goes there.
-  public static func file(_ path: String, _ what: String) throws(Complaint) -> Output {
+  private static func isSameFile(_ one: Int32, _ other: Int32) -> Bool {
+    var first = stat()
+    var second = stat()
+    guard fstat(one, &first) == 0, fstat(other, &second) == 0, first.st_mode & S_IFMT == S_IFREG else {
+      return false
+    }
+    return first.st_dev == second.st_dev && first.st_ino == second.st_ino
+  }
+
+  /// An output to a file. `what` goes there.
+  public static func file(_ path: String, _ what: String, isEmptied: Bool = true) throws(Complaint) -> Output
+  {
     do throws(SystemCallError) {
-      return Output(descriptor: try Descriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC).release())
+      let flags = O_WRONLY | O_CREAT | (isEmptied ? O_TRUNC : 0)
+      return Output(descriptor: try Descriptor.open(path, flags).release())
     } catch {
       throw Complaint("cannot write \(what) to \(path): \(error.errno)")
     }
@@ -63,10 +76,10 @@ public struct Telling {
   }
 
   /// Moves this process into namespaces of its own, where `--isolated` wants that. To be called before there is a second
-  /// thread.
-  public static func isolate(_ arguments: Arguments, port: UInt16 = 0) throws(Complaint) {
-    guard arguments.has("isolated") else { return }
-    do throws(SystemCallError) { try Isolation.enter(allowing: port) } catch {
+  /// thread. Returns the namespaces as nsenter(1) names them; nothing for none.
+  public static func isolate(_ arguments: Arguments, port: UInt16 = 0) throws(Complaint) -> String {
+    guard arguments.has("isolated") else { return "" }
+    do throws(SystemCallError) { return try Isolation.enter(allowing: port) ? "-U -n" : "-n" } catch {
       throw Complaint("--isolated is not possible here (\(error)): \(IsolationRefusal.advice(error))")
     }
   }

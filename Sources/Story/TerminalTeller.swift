@@ -75,7 +75,7 @@ public final class TerminalTeller: Teller {
       line(
         "   ┆ "
           + Style.quiet(
-            "\(prefix(waiting.process))\(call) waits …".truncated(to: width - 5), color: options.color))
+            "\(prefix(waiting.thread))\(call) waits …".truncated(to: width - 5), color: options.color))
     case .note(let text):
       gap()
       for (index, part) in text.printable.wrapped(to: width - 9).enumerated() {
@@ -193,9 +193,7 @@ public final class TerminalTeller: Teller {
       line((index == 0 ? " ? │ " : Self.gutter) + Style.heading(part, color: options.color))
     }
     for part in question.text.wrapped(to: width - 9) { body("  " + Style.words(part, color: options.color)) }
-    let choices = question.choices.enumerated().map { "\($0 + 1)  \($1)" }
-    let isOneLine = choices.reduce(0) { $0 + $1.count + 4 } <= width - 9
-    for text in isOneLine ? [choices.joined(separator: "    ")] : choices { body("    " + text) }
+    for text in question.choiceLines(width: width - 10) { body("    " + text) }
   }
 
   private func tell(_ prediction: Prediction) {
@@ -204,7 +202,7 @@ public final class TerminalTeller: Teller {
     case false?:
       let text = "✗ you said \(prediction.choice ?? ""), and it is: \(prediction.actual)"
       for part in text.wrapped(to: width - 9) { body("  " + Style.bad(part, color: options.color)) }
-    case nil: body("  " + Style.quiet("(no guess) \(prediction.actual)", color: options.color))
+    case nil: body("  " + Style.quiet("(no guess; it is: \(prediction.actual))", color: options.color))
     }
   }
 
@@ -234,7 +232,7 @@ public final class TerminalTeller: Teller {
     let number = "\(step.number)".paddedLeft(to: 2)
     let bar = failed ? Style.bad("✗", color: options.color) : "│"
     let room = width - 6
-    let call = prefix(step.call.process) + text.call
+    let call = prefix(step.call.thread) + text.call
     let result = "= \(text.result)"
     let resultStyle: Style = failed ? .bad : .good
     var lines: [String]
@@ -282,9 +280,8 @@ public final class TerminalTeller: Teller {
     gap()
     for part in ending.text.wrapped(to: width - 4) { line("   " + part) }
     if !hasStep {
-      line(
-        options.isFiltered
-          ? "   It made none of the calls that were to be told." : "   It made no socket calls.")
+      let none = ending.isLetGo ? "No socket call returned meanwhile." : "It made no socket calls."
+      line("   " + (options.isFiltered ? "It made none of the calls that were to be told." : none))
     }
     for text in changeLines(ending.changes, step: nil) { line("   " + text) }
     if !ending.packets.isEmpty {
@@ -589,9 +586,9 @@ public final class TerminalTeller: Teller {
       + value.wrapped(to: room - 2).map { indent + "  " + Style.changed($0, color: options.color) }
   }
 
-  /// Which process it is, once there is more than one.
-  private func prefix(_ process: pid_t) -> String {
-    firstProcess == nil || process == firstProcess ? "" : "[\(process)] "
+  /// Which thread it is, where it is not the program's first one.
+  private func prefix(_ thread: pid_t) -> String {
+    firstProcess == nil || thread == firstProcess ? "" : "[\(thread)] "
   }
 
   private func body(_ text: String) { line((Self.gutter + text).trimmedRight) }

@@ -11,7 +11,8 @@ enum TracingRefusal {
       return Complaint("\(error)")
     case ("ptrace", EPERM):
       if let process {
-        return Complaint("process \(process) cannot be followed: \(reason(process)) (\(error))")
+        let thread = error.asked.split(separator: " ").last.flatMap { pid_t($0) } ?? process
+        return Complaint("process \(process) cannot be followed: \(reason(thread, of: process)) (\(error))")
       }
       let scope =
         text(ofFile: "/proc/sys/kernel/yama/ptrace_scope").flatMap { Int($0.prefix { $0 != "\n" }) } ?? 0
@@ -32,9 +33,9 @@ enum TracingRefusal {
   }
 
   /// Why a running process may not be attached to.
-  private static func reason(_ process: pid_t) -> String {
+  private static func reason(_ thread: pid_t, of process: pid_t) -> String {
     func number(_ name: String) -> Int? {
-      let line = text(ofFile: "/proc/\(process)/status")?.split(separator: "\n").first {
+      let line = text(ofFile: "/proc/\(thread)/status")?.split(separator: "\n").first {
         $0.hasPrefix("\(name):")
       }
       return line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Int($0) }
@@ -44,9 +45,10 @@ enum TracingRefusal {
       let name =
         text(ofFile: "/proc/\(tracer)/comm")?.split(separator: "\n").first.map { "\($0)" }
         ?? "another program"
-      return "\(name.printable), pid \(tracer), traces it already"
+      return
+        "\(name.printable), pid \(tracer), traces \(thread == process ? "it" : "its thread \(thread)") already"
     }
-    if text(ofFile: "/proc/\(process)/stat")?.split(separator: ")").last?.hasPrefix(" Z") ?? false {
+    if text(ofFile: "/proc/\(thread)/stat")?.split(separator: ")").last?.hasPrefix(" Z") ?? false {
       return "it has ended, and its parent has not asked how"
     }
     if number("Kthread") == 1 { return "it is a thread of the kernel" }

@@ -12,9 +12,13 @@ public struct ErrorNumber: RawRepresentable, Hashable, Sendable, CustomStringCon
 
   /// The errno with this name, "EADDRINUSE" say, or nil where there is none.
   public init?(name: String) {
+    let name = Self.synonyms[name] ?? name
     guard let number = Self.numbers.first(where: { $0.name == name }) else { return nil }
     self = number
   }
+
+  /// Second names on Linux. See: errno(3)
+  private static let synonyms = ["EWOULDBLOCK": "EAGAIN", "ENOTSUP": "EOPNOTSUPP", "EDEADLOCK": "EDEADLK"]
 
   /// The names of all that the C library knows.
   public static var names: [String] { numbers.map(\.name) }

@@ -4,14 +4,18 @@ import SystemCalls
 
 /// A fault to be injected into a followed program's socket calls: an errno instead of the call, or the call with its length
 /// shortened. Neither loses a byte: a call that was not made has moved nothing, and of a shortened one the program is told
-/// how far it came. So a program whose loops are right does the same as ever, only slower.
+/// how far it came. A program that goes by what its calls return does the same as ever, only slower.
+///
+/// One that goes by more than that does not: who takes a short read, or an EAGAIN, for the sign that an edge-triggered socket is
+/// drained (epoll(7) allows that) is not told again of what still waits there.
 public struct Fault: Sendable, Hashable {
   public enum Effect: Sendable, Hashable {
-    /// The call is not made, and fails with this. `close` alone is made all the same: Linux releases a descriptor whatever
-    /// close returns.
+    /// The call is not made, and fails with this. Two are made all the same, since they are on Linux, too: `close`, which
+    /// releases the descriptor whatever it returns, and a `connect` that returns EINTR or EINPROGRESS, which goes on by itself.
     case errno(ErrorNumber)
     /// The call is made with room for, or with, so many bytes at most; from 1 on, since a read of 0 bytes would look like
-    /// the end of the stream. Streams only: what a datagram has no room for is gone.
+    /// the end of the stream. Streams only, since what a datagram has no room for is gone; and not with MSG_WAITALL, whose
+    /// caller does not look at how much came.
     case length(UInt64)
   }
 
@@ -55,9 +59,10 @@ public struct Fault: Sendable, Hashable {
   public init(_ specification: String) throws(Mistake) {
     let parts = specification.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
     let name = parts.first ?? ""
-    guard let call = SystemCall(rawValue: Self.wrapped[name] ?? name), call != .restartSyscall else {
+    let calls = SystemCall.allCases.filter { $0 != .restartSyscall }
+    guard let call = SystemCall(rawValue: Self.wrapped[name] ?? name), calls.contains(call) else {
       throw Mistake(
-        "'\(name)' is no call that concerns sockets", unknown: (name, SystemCall.allCases.map(\.name)))
+        "'\(name)' is no call that concerns sockets", unknown: (name, calls.map(\.name)))
     }
     var effect: Effect?
     var occasion: Occasion?
@@ -103,7 +108,7 @@ public struct Fault: Sendable, Hashable {
 
   private static func count(_ part: String, _ value: String) throws(Mistake) -> UInt64 {
     guard let number = UInt64(value), number > 0, number <= UInt64(UInt32.max) else {
-      throw Mistake("'\(part)': a whole number from 1 on is wanted")
+      throw Mistake("'\(part)': a whole number from 1 to \(UInt32.max) is wanted")
     }
     return number
   }
@@ -137,9 +142,17 @@ public struct Injection: Sendable, Hashable, CustomStringConvertible {
   public var description: String {
     switch fault.effect {
     case .errno(let number):
-      fault.call == .close ? "\(number.name), after the call" : "\(number.name) instead of the call"
+      fault.isMade ? "\(number.name) in place of the call's result" : "\(number.name) instead of the call"
     case .length(let bytes): "length \(length ?? 0) → \(bytes)"
     }
+  }
+}
+
+extension Fault {
+  /// Whether the call is made, and only its result is another.
+  var isMade: Bool {
+    guard case .errno(let number) = effect else { return true }
+    return call == .close || call == .connect && [EINTR, EINPROGRESS].contains(number.rawValue)
   }
 }
 
@@ -157,12 +170,21 @@ extension SystemCall {
   }
 }
 
-/// A call at its entry that is shortened, and put right again at its exit: neither the program's registers nor its memory
-/// stay changed.
+/// A call at its entry that is shortened, and put right again at its exit.
+///
+/// Only the registers of its own thread are changed, and memory below its stack that nobody uses during the call: a vector may be
+/// another thread's as well, or stand where nothing can be written.
 struct Shortening {
-  private var savedArgument: (index: Int, value: UInt64)?
-  private var savedWords: [(address: UInt64, value: UInt64)] = []
   private let thread: pid_t
+  private var registers: [(index: Int, value: UInt64)] = []
+  /// The program's own message header, and the copy that the kernel fills in.
+  private var header: (own: UInt64, copy: UInt64)?
+
+  /// A signal handler, and the leaf function that made the call, may use so many bytes below the stack pointer. See: the System
+  /// V ABI for x86-64, section 3.2.2
+  private static let redZone: UInt64 = 128
+  /// More parts than this are cut off, whatever their length: some stacks, Go's for one, are small.
+  private static let manyParts = 16
 
   /// Nil where the call is no longer than that, or its length cannot be found. `total` is then the length it had.
   init?(_ call: Call, to limit: UInt64, total: inout UInt64) {
@@ -170,78 +192,89 @@ struct Shortening {
     guard let index = call.systemCall.lengthArgument else { return nil }
     switch call.systemCall {
     case .readv, .writev, .preadv2, .pwritev2:
-      guard
-        let cut = Self.cut(vector: call.arguments[1], count: call.arguments[2], of: thread, to: limit, &total)
+      guard let cut = cut(vector: call.arguments[1], count: call.arguments[2], to: limit, &total),
+        let copy = copy(cut)
       else { return nil }
-      guard setArgument(index, cut.count), poke(cut.place, cut.length) else { return nil }
+      guard set([(1, copy), (index, UInt64(cut.count / 2))]) else { return nil }
     case .sendmsg, .recvmsg:
       let memory = ProcessMemory(process: thread)
       guard let vector = memory.value(UInt64.self, at: call.arguments[1] &+ MessageHeader.vector),
         let count = memory.value(UInt64.self, at: call.arguments[1] &+ MessageHeader.count),
-        let cut = Self.cut(vector: vector, count: count, of: thread, to: limit, &total)
+        let cut = cut(vector: vector, count: count, to: limit, &total), let copy = copy(cut)
       else { return nil }
-      guard poke(cut.place, cut.length), poke(call.arguments[1] &+ MessageHeader.count, cut.count) else {
-        return nil
-      }
+      var words = memory.values(UInt64.self, at: call.arguments[1], count: MessageHeader.size / 8)
+      guard words.count == MessageHeader.size / 8 else { return nil }
+      words[Int(MessageHeader.vector) / 8] = copy
+      words[Int(MessageHeader.count) / 8] = UInt64(cut.count / 2)
+      let place = copy &- UInt64(MessageHeader.size) - 8  // aligned to 16
+      guard memory.write(Self.bytes(words), to: place), set([(1, place)]) else { return nil }
+      if call.systemCall == .recvmsg { header = (call.arguments[1], place) }
     default:
       total = call.arguments[index]
-      guard total > limit, setArgument(index, limit) else { return nil }
+      // What no call can move is refused by the kernel, and is to be.
+      guard total > limit, total <= UInt64(Int64.max), set([(index, limit)]) else { return nil }
     }
   }
 
-  /// Where a vector is to be cut: how many parts are left, and where the last one's length stands. See: readv(2), struct iovec
-  private static func cut(
-    vector: UInt64, count: UInt64, of thread: pid_t, to limit: UInt64, _ total: inout UInt64
-  )
-    -> (count: UInt64, place: UInt64, length: UInt64)?
-  {
+  /// As much of a vector as holds `limit` bytes, two words a part. See: readv(2), struct iovec
+  private func cut(vector: UInt64, count: UInt64, to limit: UInt64, _ total: inout UInt64) -> [UInt64]? {
     guard count > 0, count <= 1024 else { return nil }  // UIO_MAXIOV
-    let words = ProcessMemory(process: thread).values(UInt64.self, at: vector, count: Int(count) * 2)
+    var words = ProcessMemory(process: thread).values(UInt64.self, at: vector, count: Int(count) * 2)
     guard words.count == Int(count) * 2 else { return nil }
-    var found: (count: UInt64, place: UInt64, length: UInt64)?
     total = 0
+    var kept = 0
+    var moved: UInt64 = 0
     for part in 0..<Int(count) {
-      let length = words[part * 2 + 1]
-      if found == nil, total &+ length >= limit {
-        found = (UInt64(part) + 1, vector &+ UInt64(part) * 16 + 8, limit - total)
+      let (sum, isTooMuch) = total.addingReportingOverflow(words[part * 2 + 1])
+      guard !isTooMuch, sum <= UInt64(Int64.max) else { return nil }
+      if moved < limit, part < Self.manyParts {
+        words[part * 2 + 1] = min(words[part * 2 + 1], limit - moved)
+        moved += words[part * 2 + 1]
+        kept = part + 1
       }
-      total = total &+ length
+      total = sum
     }
-    return total > limit ? found : nil
+    return total > moved && moved > 0 ? Array(words.prefix(kept * 2)) : nil
   }
 
-  private mutating func setArgument(_ index: Int, _ value: UInt64) -> Bool {
-    guard var registers = Registers(of: thread) else { return false }
-    savedArgument = (index, registers[argument: index])
-    registers[argument: index] = value
-    return registers.store()
+  /// Puts a vector below the thread's stack, and returns its address.
+  private func copy(_ words: [UInt64]) -> UInt64? {
+    guard let stack = Registers(of: thread)?.stackPointer else { return nil }
+    let place = (stack &- Self.redZone &- UInt64(words.count * 8)) & ~15
+    return ProcessMemory(process: thread).write(Self.bytes(words), to: place) ? place : nil
   }
 
-  /// By ptrace: a vector may stand in memory that its own program cannot write.
-  private mutating func poke(_ address: UInt64, _ value: UInt64) -> Bool {
-    guard let before = ProcessMemory(process: thread).value(UInt64.self, at: address),
-      clinux_ptrace(Int(PTRACE_POKEDATA), thread, UInt(address), UInt(value)) != -1
-    else {
-      putRight()
-      return false
+  private static func bytes(_ words: [UInt64]) -> [UInt8] { words.withUnsafeBytes { Array($0) } }
+
+  private mutating func set(_ values: [(index: Int, value: UInt64)]) -> Bool {
+    guard var state = Registers(of: thread) else { return false }
+    for (index, value) in values {
+      registers.append((index, state[argument: index]))
+      state[argument: index] = value
     }
-    savedWords.append((address, before))
-    return true
+    return state.store()
   }
 
   /// Undoes it.
   func putRight() {
-    for (address, value) in savedWords.reversed() {
-      _ = clinux_ptrace(Int(PTRACE_POKEDATA), thread, UInt(address), UInt(value))
+    if let header {
+      let memory = ProcessMemory(process: thread)
+      for (offset, size) in MessageHeader.results {
+        let bytes = memory.read(header.copy &+ offset, size)
+        if bytes.count == size { _ = memory.write(bytes, to: header.own &+ offset) }
+      }
     }
-    guard let savedArgument, var registers = Registers(of: thread) else { return }
-    registers[argument: savedArgument.index] = savedArgument.value
-    registers.store()
+    guard var state = Registers(of: thread) else { return }
+    for (index, value) in registers { state[argument: index] = value }
+    state.store()
   }
 }
 
 /// `struct msghdr` as a 64-bit kernel lays it out. See: recvmsg(2)
 private enum MessageHeader {
+  static let size = 56
   static let vector: UInt64 = 16
   static let count: UInt64 = 24
+  /// What recvmsg fills in: msg_namelen, msg_controllen, msg_flags.
+  static let results: [(offset: UInt64, size: Int)] = [(8, 4), (40, 8), (48, 4)]
 }

@@ -7,13 +7,28 @@ import SystemCalls
 ///
 /// See: network_namespaces(7), user_namespaces(7)
 public enum Isolation {
-  /// Moves this process, and what it will start, into new user and network namespaces, and brings the loopback interface up.
+  /// Moves this process, and what it will start, into a new network namespace, and brings its loopback interface up. Who may not
+  /// do so gets a new user namespace first; root keeps the one that it has, and with it all its powers.
   ///
   /// Users and groups keep their numbers, so that what an ordinary user starts from here has no capabilities, as ever.
   ///
   /// - Parameter port: one to be bound by what is started. A low one is allowed there, to everybody; 0 changes nothing.
+  /// - Returns: whether there is a new user namespace.
   /// - Throws: what the system refused. EINVAL where this process has more than one thread.
-  public static func enter(allowing port: UInt16 = 0) throws(SystemCallError) {
+  public static func enter(allowing port: UInt16 = 0) throws(SystemCallError) -> Bool {
+    let isOwner = clinux_unshare(CLINUX_CLONE_NEWNET) == 0
+    if !isOwner { try enterUserNamespace() }
+    try systemCall("ioctl", "SIOCSIFFLAGS lo") { clinux_interface_up("lo") }
+    let start = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
+    if port > 0, let lowest = text(ofFile: start).flatMap({ UInt16($0.prefix { $0.isNumber }) }),
+      port < lowest
+    {
+      try write("\(port)", to: start)
+    }
+    return !isOwner
+  }
+
+  private static func enterUserNamespace() throws(SystemCallError) {
     let user = geteuid()
     let group = getegid()
     try systemCall("unshare", "CLONE_NEWUSER|CLONE_NEWNET") {
@@ -23,13 +38,6 @@ public enum Isolation {
     try write("deny", to: "/proc/self/setgroups")
     try write("\(user) \(user) 1", to: "/proc/self/uid_map")
     try write("\(group) \(group) 1", to: "/proc/self/gid_map")
-    try systemCall("ioctl", "SIOCSIFFLAGS lo") { clinux_interface_up("lo") }
-    let start = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
-    if port > 0, let lowest = text(ofFile: start).flatMap({ UInt16($0.prefix { $0.isNumber }) }),
-      port < lowest
-    {
-      try write("\(port)", to: start)
-    }
   }
 
   private static func write(_ text: String, to path: String) throws(SystemCallError) {

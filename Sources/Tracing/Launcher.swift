@@ -65,10 +65,9 @@ enum SocketFilter {
     let equal = UInt16(BPF_JMP | BPF_JEQ | BPF_K)
     let answer = UInt16(BPF_RET | BPF_K)
     let numbers = SystemCall.allCases.compactMap { architecture.number(of: $0) }.sorted()
-    let audit = architecture == .amd64 ? CLINUX_AUDIT_ARCH_X86_64 : CLINUX_AUDIT_ARCH_AARCH64
     var program = [
       sock_filter(code: load, jt: 0, jf: 0, k: UInt32(MemoryLayout<seccomp_data>.offset(of: \.arch) ?? 4)),
-      sock_filter(code: equal, jt: 0, jf: UInt8(numbers.count + 1), k: audit),
+      sock_filter(code: equal, jt: 0, jf: UInt8(numbers.count + 1), k: architecture.audit),
       sock_filter(code: load, jt: 0, jf: 0, k: UInt32(MemoryLayout<seccomp_data>.offset(of: \.nr) ?? 0)),
     ]
     for (index, number) in numbers.enumerated() {

@@ -32,6 +32,16 @@ public struct ProcessMemory: ProgramMemory {
   }
 }
 
+extension ProcessMemory {
+  /// Writes to it; false where that is not possible. See: process_vm_writev(2)
+  func write(_ bytes: [UInt8], to address: UInt64) -> Bool {
+    bytes.withUnsafeBytes { buffer in
+      guard let base = buffer.baseAddress else { return true }
+      return clinux_process_vm_write(process, base, UInt(address), UInt(buffer.count)) == buffer.count
+    }
+  }
+}
+
 extension ProgramMemory {
   /// The value at an address, or nil where it cannot be read whole.
   func value<Value: BitwiseCopyable>(_: Value.Type, at address: UInt64) -> Value? {

@@ -48,6 +48,11 @@ struct Registers {
       set { words.rax = numericCast(UInt64(bitPattern: newValue)) }
     }
 
+    /// The number of the call that the thread is in, or has just left; negative where it is in none.
+    var call: Int { Int(truncatingIfNeeded: Int64(bitPattern: UInt64(words.orig_rax))) }
+
+    var stackPointer: UInt64 { UInt64(words.rsp) }
+
     /// At a call's entry: the kernel makes no call, and goes on to its exit. To be stored like the rest.
     mutating func skipCall() { words.orig_rax = .max }
   #else
@@ -70,6 +75,14 @@ struct Registers {
       get { Int64(bitPattern: self[argument: 0]) }
       set { self[argument: 0] = UInt64(bitPattern: newValue) }
     }
+
+    /// The number of the call that the thread is in, or has just left; negative where it is in none.
+    var call: Int {
+      var number: Int32 = -1
+      return Self.transfer(Int(PTRACE_GETREGSET), thread, &number, kind: 0x404) ? Int(number) : -1
+    }
+
+    var stackPointer: UInt64 { UInt64(words.sp) }
 
     /// At a call's entry: the kernel makes no call, and goes on to its exit. The call's number is a register set of its own
     /// here. See: include/uapi/linux/elf.h, NT_ARM_SYSTEM_CALL

@@ -1,3 +1,5 @@
+import CLinux
+
 /// The system calls that concern sockets, by the kernel's names.
 ///
 /// See: syscalls(2)
@@ -111,6 +113,9 @@ public enum Architecture: String, CaseIterable, Sendable {
 
   private static let x86Calls = Dictionary(uniqueKeysWithValues: x86Numbers.map { ($1, $0) })
   private static let arm64Calls = Dictionary(uniqueKeysWithValues: arm64Numbers.map { ($1, $0) })
+
+  /// By which the kernel's interfaces name it. See: include/uapi/linux/audit.h
+  var audit: UInt32 { self == .amd64 ? CLINUX_AUDIT_ARCH_X86_64 : CLINUX_AUDIT_ARCH_AARCH64 }
 
   /// `struct epoll_event` is packed on x86-64 and nowhere else. See: include/uapi/linux/eventpoll.h
   var epollEventSize: Int { self == .amd64 ? 12 : 16 }

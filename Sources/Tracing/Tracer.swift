@@ -69,8 +69,10 @@ public final class Tracer {
     var isRestarting = false
     /// It has been seen on its way out.
     var isExiting = false
-    /// It was attached to and has not stood still yet: the call that it was in then, by number.
-    var attachedIn: Int?
+    /// It was attached to and has not stood still yet.
+    var isNewlyAttached = false
+    /// It runs on by itself.
+    var isLetGo = false
     /// What is to be put right at its call's exit.
     var shortening: Shortening?
     /// What its call is to return in place of its own result.
@@ -91,6 +93,8 @@ public final class Tracer {
 
   /// In nanoseconds.
   private static let patience: UInt64 = 20_000
+  /// So many stops may follow each other before somebody looks for signals.
+  private static let busyStops = 64
   /// A signal that comes again sooner than this, in nanoseconds, came once.
   private static let echo: UInt64 = 300_000_000
 
@@ -99,10 +103,15 @@ public final class Tracer {
   /// The thread that stands still because of the last event, and how it goes on.
   private var held: Stop?
   private var pending: [Event] = []
+  private var stops = 0
   private var lastInterruption: (signal: Int32, time: UInt64) = (0, 0)
+  /// Signals on their way to a process's first thread, with what came with them.
+  private var redirected: [pid_t: siginfo_t] = [:]
   /// Children that stopped before the event that tells where they come from.
   private var parents: [pid_t: pid_t] = [:]
   private let waited: sigset_t
+  /// Of these, those that are for the tracer itself.
+  private let interruptions: sigset_t
   private let maskBefore: sigset_t
 
   /// Whether `.entered` is wanted. Without it a call costs its two stops and nothing else.
@@ -116,6 +125,8 @@ public final class Tracer {
   private var faultCounts: [(calls: UInt64, injected: UInt64)] = []
   /// Why calls were not shortened at the last attempt, or nil where nothing stood in the way.
   public private(set) var shorteningRefusal: SystemCallError?
+  /// Whether calls were not left out since the program has a seccomp filter of its own.
+  public private(set) var hasOwnFilter = false
   /// The process that was started, or attached to.
   public private(set) var process: pid_t = 0
   /// Whether it was attached to: then it runs on when it is let go.
@@ -129,6 +140,8 @@ public final class Tracer {
     var before = sigset_t()
     pthread_sigmask(SIG_BLOCK, &set, &before)
     waited = set
+    sigdelset(&set, SIGCHLD)
+    interruptions = set
     maskBefore = before
   }
 
@@ -184,7 +197,7 @@ public final class Tracer {
     let failure = posix_spawn(&child, path, &actions, &attributes, &vector, environ)
     if failure != 0 { throw SystemCallError(call: "posix_spawn", asked: name, errno: ErrorNumber(failure)) }
 
-    let options = Self.options | PTRACE_O_EXITKILL
+    let options = Self.options | PTRACE_O_TRACESECCOMP | PTRACE_O_EXITKILL
     do throws(SystemCallError) {
       try readyThere.close()  // end of file, should the child fail to start
       try gateThere.close()
@@ -221,32 +234,46 @@ public final class Tracer {
     isAttached = true
     // A thread may start others while they are gone through.
     var isNew = true
+    var refusal: SystemCallError?
     while isNew {
       isNew = false
       for thread in numberedEntries(ofDirectory: "/proc/\(whole)/task") ?? [] where threads[thread] == nil {
         do throws(SystemCallError) {
-          let within = text(ofFile: "/proc/\(whole)/task/\(thread)/syscall")?.split(separator: " ").first
-          try systemCall("ptrace", "PTRACE_SEIZE") {
+          try systemCall("ptrace", "PTRACE_SEIZE \(thread)") {
             clinux_ptrace(Int(PTRACE_SEIZE), thread, 0, UInt(Self.options))
           }
           register(thread: thread, process: whole)
-          threads[thread]?.attachedIn = within.flatMap { Int($0) } ?? -1
-          try systemCall("ptrace", "PTRACE_INTERRUPT") { clinux_ptrace(Int(PTRACE_INTERRUPT), thread, 0, 0) }
+          threads[thread]?.isNewlyAttached = true
+          try systemCall("ptrace", "PTRACE_INTERRUPT \(thread)") {
+            clinux_ptrace(Int(PTRACE_INTERRUPT), thread, 0, 0)
+          }
           isNew = true
         } catch {
-          // One that has ended meanwhile, or was born into the tracer's hands.
-          if thread == whole || ![ESRCH, EPERM].contains(error.errno.rawValue) || threads.isEmpty {
-            throw error
+          let tracer = Self.status("TracerPid", of: thread)
+          // One that has ended meanwhile, be it the first, or was born into these hands.
+          if error.errno.rawValue == ESRCH || tracer == getpid() || Self.hasEnded(thread) {
+            refusal = error
+            continue
           }
+          throw error
         }
       }
     }
+    if threads.isEmpty {
+      throw refusal ?? SystemCallError(call: "ptrace", asked: "PTRACE_SEIZE", errno: ErrorNumber(ESRCH))
+    }
   }
 
-  /// What an attached program is followed with; a started one does not outlive its tracer either.
+  /// Whether a thread has ended, and only its number is left.
+  private static func hasEnded(_ thread: pid_t) -> Bool {
+    text(ofFile: "/proc/\(thread)/stat")?.split(separator: ")").last?.hasPrefix(" Z") ?? true
+  }
+
+  /// What an attached program is followed with. A started one has a filter for its tracer besides, and does not outlive it; a
+  /// filter of its own that asks a tracer is not to be answered.
   private static let options =
     1 /* PTRACE_O_TRACESYSGOOD */ | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE
-    | PTRACE_O_TRACEEXEC | PTRACE_O_TRACEEXIT | PTRACE_O_TRACESECCOMP
+    | PTRACE_O_TRACEEXEC | PTRACE_O_TRACEEXIT
 
   // --- following ---
 
@@ -263,8 +290,11 @@ public final class Tracer {
       let thread = look(&status)
       if thread > 0 {
         try handle(thread, status)
+        stops &+= 1
+        // A program that never rests must not drown a ctrl-C.
+        if stops % Self.busyStops == 0, let event = wait(milliseconds: 0, for: interruptions) { return event }
       } else if thread == 0 {
-        if let event = wait(milliseconds: quietAfter) { return event }
+        if let event = wait(milliseconds: quietAfter, for: waited) { return event }
       } else if ErrorNumber.last.rawValue == ECHILD {
         return nil
       } else if ErrorNumber.last.rawValue != EINTR {
@@ -329,11 +359,9 @@ public final class Tracer {
     tables = [:]
   }
 
-  /// Lets go of a program that was attached to. Calls that were changed are put right first.
-  ///
-  /// Threads that run, or wait in a call, are not stopped for it, which might give that call an EINTR: the kernel lets go of
-  /// them when this process ends. See: ptrace(2), PTRACE_O_EXITKILL
-  private func detach() {
+  /// Brings calls that were changed to their end, so that nothing stays changed when the program is let go. Such a call may
+  /// return EINTR. Returns what happened meanwhile.
+  public func putAllRight() -> [Event] {
     if let stop = held { detach(stop.thread, signal: stop.signal) }
     held = nil
     for (thread, state) in threads where state.isChanged {
@@ -348,19 +376,30 @@ public final class Tracer {
       if let stop = held { detach(stop.thread, signal: stop.signal) }
       held = nil
     }
-    pending = []
+    defer { pending = [] }
+    return pending
+  }
+
+  /// Lets go of a program that was attached to.
+  ///
+  /// Threads that run, or wait in a call, are not stopped for it, which might give that call an EINTR: the kernel lets go of
+  /// them when this process ends. See: ptrace(2), PTRACE_O_EXITKILL
+  private func detach() {
+    _ = putAllRight()
     threads = [:]
     tables = [:]
   }
 
   private func detach(_ thread: pid_t, signal: Int32) {
     _ = clinux_ptrace(Int(PTRACE_DETACH), thread, 0, UInt(signal))
-    threads[thread] = nil
+    threads[thread]?.isLetGo = true
+    threads[thread]?.shortening = nil
+    threads[thread]?.failure = nil
   }
 
-  /// The faults that were never injected, with how many calls were looked at.
-  public var unusedFaults: [(fault: Fault, calls: UInt64)] {
-    zip(faults, faultCounts).filter { $1.injected == 0 }.map { ($0, $1.calls) }
+  /// What became of each fault: how many calls were looked at, and to how many it was done.
+  public var faultFigures: [(fault: Fault, calls: UInt64, injected: UInt64)] {
+    zip(faults, faultCounts).map { ($0, $1.calls, $1.injected) }
   }
 
   // --- inside ---
@@ -374,8 +413,8 @@ public final class Tracer {
     }
   }
 
-  private func wait(milliseconds: Int?) -> Event? {
-    var set = waited
+  private func wait(milliseconds: Int?, for signals: sigset_t) -> Event? {
+    var set = signals
     var info = siginfo_t()
     let signal: Int32
     if let milliseconds {
@@ -385,6 +424,7 @@ public final class Tracer {
       signal = sigwaitinfo(&set, &info)
     }
     if signal < 0 {
+      if milliseconds == 0 { return nil }
       let running = threads.values.compactMap(\.call).sorted { $0.entered < $1.entered }
       return ErrorNumber.last.rawValue == EAGAIN ? .quiet(running: running) : nil
     }
@@ -459,11 +499,52 @@ public final class Tracer {
       lookAtAttached(thread)
     case (0, _):
       held = Stop(thread: thread, request: resumption, signal: signal)
+      if isRedirected(signal, from: thread) {
+        held = Stop(thread: thread, request: resumption)
+        return
+      }
+      // A handler may make calls of its own, and whether the kernel then repeats the first is not seen from here.
+      threads[thread]?.repeated = nil
       if let process = threads[thread]?.process {
         pending.append(.signalled(process: process, signal: signal))
       }
     default: held = cont
     }
+  }
+
+  /// Sends a signal for the whole process on to its first thread, where that has been passed over: the kernel gives it to the
+  /// first thread unless that blocks it, or stands still, and only for its tracer's sake did it stand still. See: signal(7)
+  private func isRedirected(_ signal: Int32, from thread: pid_t) -> Bool {
+    guard let process = threads[thread]?.process else { return false }
+    if thread == process {
+      // What came with it says who sent it.
+      if var info = redirected.removeValue(forKey: process), info.si_signo == signal {
+        _ = withUnsafeMutablePointer(to: &info) {
+          clinux_ptrace(Int(PTRACE_SETSIGINFO), thread, 0, UInt(bitPattern: $0))
+        }
+      }
+      return false
+    }
+    // Faults, and what a thread has done itself, are its own.
+    guard [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT].contains(signal),
+      let first = threads[process], !first.isExiting, redirected[process] == nil
+    else { return false }
+    var info = siginfo_t()
+    let result = withUnsafeMutablePointer(to: &info) {
+      clinux_ptrace(Int(PTRACE_GETSIGINFO), thread, 0, UInt(bitPattern: $0))
+    }
+    // SI_USER or SI_KERNEL: sent to the process. Others name a thread.
+    guard result != -1, [0, 0x80].contains(info.si_code), !Self.blocks(signal, process) else { return false }
+    redirected[process] = info
+    return clinux_tgkill(process, process, signal) == 0
+  }
+
+  /// See: proc_pid_status(5), SigBlk
+  private static func blocks(_ signal: Int32, _ thread: pid_t) -> Bool {
+    let lines = text(ofFile: "/proc/\(thread)/task/\(thread)/status")?.split(separator: "\n")
+    let mask = lines?.first { $0.hasPrefix("SigBlk:") }?.split(whereSeparator: \.isWhitespace).last
+    guard let bits = mask.flatMap({ UInt64($0, radix: 16) }), (1...64).contains(signal) else { return true }
+    return bits >> UInt64(signal - 1) & 1 == 1
   }
 
   private func eventMessage(_ thread: pid_t) -> UInt? {
@@ -499,7 +580,8 @@ public final class Tracer {
 
   /// Whichever thread called exec goes on as the process's first; all others are gone.
   private func execute(_ process: pid_t) {
-    for (thread, state) in threads where state.process == process && thread != process {
+    for (thread, state) in threads where state.process == process {
+      if let call = state.call { pending.append(.abandoned(call)) }
       threads[thread] = nil
     }
     threads[process] = Thread(process: process)
@@ -544,11 +626,11 @@ public final class Tracer {
   private func standAtCall(_ thread: pid_t) throws(SystemCallError) {
     let stopped = Self.now()
     held = Stop(thread: thread, request: resumption)
-    guard let info = try information(thread) else { return }
+    // A call by another convention, `int 0x80` say, has other numbers.
+    guard let info = try information(thread), info.arch == Architecture.native.audit else { return }
     switch Int(info.op) {
     case Int(PTRACE_SYSCALL_INFO_SECCOMP):
-      // An attached program's own filter may want to be asked; its entry has been seen.
-      if !isAttached { enter(thread, number: info.seccomp.nr, CallArguments(info.seccomp.args)) }
+      enter(thread, number: info.seccomp.nr, CallArguments(info.seccomp.args))
     case Int(PTRACE_SYSCALL_INFO_ENTRY):
       enter(thread, number: info.entry.nr, CallArguments(info.entry.args))
     case Int(PTRACE_SYSCALL_INFO_EXIT): leave(thread, result: info.exit.rval, at: stopped)
@@ -597,14 +679,15 @@ public final class Tracer {
 
   /// What attaching did to the call that a thread was in.
   private func lookAtAttached(_ thread: pid_t) {
-    guard let number = threads[thread]?.attachedIn, let process = threads[thread]?.process else { return }
-    threads[thread]?.attachedIn = nil
-    guard number >= 0, let result = Registers(of: thread)?.result else { return }
-    let call = Architecture.native.systemCall(number: number)
-    if result == -Int64(EINTR) {
-      pending.append(.disturbed(process: process, thread: thread, call: call?.name ?? "call \(number)"))
+    guard threads[thread]?.isNewlyAttached == true, let process = threads[thread]?.process else { return }
+    threads[thread]?.isNewlyAttached = false
+    guard let registers = Registers(of: thread), registers.call >= 0 else { return }
+    let call = Architecture.native.systemCall(number: registers.call)
+    if registers.result == -Int64(EINTR) {
+      pending.append(
+        .disturbed(process: process, thread: thread, call: call?.name ?? "call \(registers.call)"))
     }
-    threads[thread]?.isRestarting = result == -516 && call != nil
+    threads[thread]?.isRestarting = registers.result == -516 && call != nil
   }
 
   // --- faults ---
@@ -620,7 +703,7 @@ public final class Tracer {
     guard let fault = isAgain == true ? repeated?.fault : due(for: call) else { return }
     switch fault.effect {
     case .errno(let failure):
-      if call.systemCall != .close {
+      if !fault.isMade {
         guard var registers = Registers(of: thread) else { return }
         registers.skipCall()
         guard registers.store() else { return }
@@ -644,15 +727,33 @@ public final class Tracer {
   private func due(for call: Call) -> Fault? {
     var due: Fault?
     for (place, fault) in faults.enumerated() where fault.call == call.systemCall {
-      if case .length = fault.effect, !isStream(call) { continue }
+      switch fault.effect {
+      case .length: if !canBeShortened(call) { continue }
+      case .errno: if !fault.isMade, !canBeSkipped(call) { continue }
+      }
       faultCounts[place].calls += 1
       if due == nil, fault.occasion.includes(faultCounts[place].calls) { due = fault }
     }
     return due
   }
 
-  /// Whether a call is about a stream socket. What cannot be found out is none.
-  private func isStream(_ call: Call) -> Bool {
+  /// Whether a call can be left out. To an attached program's own seccomp filter a call that is left out has the number -1,
+  /// which may kill it. (One that was started has its filters asked before.) See: seccomp(2), proc_pid_status(5)
+  private func canBeSkipped(_ call: Call) -> Bool {
+    guard isAttached, Self.status("Seccomp", of: call.thread) ?? 0 != 0 else { return true }
+    hasOwnFilter = true
+    return false
+  }
+
+  /// Whether a call is about a stream socket, and looks at how much came. What cannot be found out is not.
+  private func canBeShortened(_ call: Call) -> Bool {
+    let flags: Int32? =
+      switch call.systemCall {
+      case .recvfrom: call.arguments.int(3)
+      case .recvmsg: call.arguments.int(2)
+      default: nil
+      }
+    if let flags, flags & Int32(MSG_WAITALL) != 0 { return false }
     guard let descriptor = call.descriptors.first(where: { tables[call.process]?.isSocket($0) ?? false })
     else {
       return false

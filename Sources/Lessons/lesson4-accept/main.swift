@@ -59,7 +59,8 @@ say(
 let both = Int32(SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
 let other = accept4(listener, nil, nil, both)
 guard other >= 0 else { fail("accept4") }
-guard fcntl(other, F_GETFD) == FD_CLOEXEC else { fail("fcntl") }
+guard fcntl(other, F_GETFD) == FD_CLOEXEC else { cannotShow("close-on-exec was not set") }
+guard fcntl(other, F_GETFL) & O_NONBLOCK != 0 else { cannotShow("O_NONBLOCK was not set") }
 
 say("The queue is empty. A listener that may wait would wait here; this one returns EAGAIN.")
 guard accept(listener, nil, nil) == -1 else { cannotShow("a third connection came from elsewhere") }

@@ -69,7 +69,7 @@ guard close(client) == 0 else { fail("close") }
 drain(server)
 guard close(server) == 0 else { fail("close") }
 
-say("The server stops and starts again: the port is nobody's, but connections in TIME_WAIT still use it.")
+say("Within the minute the server stops, and starts again: nobody has the port, but TIME_WAIT still uses it.")
 guard close(listener) == 0 else { fail("close") }
 let again = socket(AF_INET, stream, 0)
 guard again >= 0 else { fail("socket") }

@@ -37,6 +37,8 @@ struct Lifeline {
   /// As it stands now.
   var now: Standing
   var local: SocketAddress?
+  /// The address that it had when it was met.
+  var localAtBirth: SocketAddress?
   var peer: SocketAddress?
   /// Where packets reach it that name no connection: a bound or listening TCP socket.
   var bound: SocketAddress?

@@ -55,7 +55,10 @@ struct Picture {
     add(step.ownPackets, among: step.before + step.after, in: &band)
     let process = step.call.process
     var line = Band.CallLine(step, prefix: process == firstProcess ? "" : "[\(process)] ")
-    if let advice = Advice.text(for: step), adviceGiven.count < 64, adviceGiven.insert(advice).inserted {
+    // Each sentence once; but what was done to a call stands beside each such call.
+    if let advice = Advice.text(for: step),
+      step.call.injection != nil || adviceGiven.count < 64 && adviceGiven.insert(advice).inserted
+    {
       line.advice = advice
     }
     processes.insert(process)
@@ -150,7 +153,14 @@ struct Picture {
     line.misses = 0
     let isLeft = socket.holders.isEmpty && now.state == TCPState.timeWait.name
     line.isLeftSince = isLeft ? line.isLeftSince ?? band.serial : nil
-    if let local = socket.state.local, !local.isUnspecified { line.local = local }
+    if let local = socket.state.local, !local.isUnspecified {
+      if mark.isBirth { line.localAtBirth = local }
+      // What bind gives stands in the headline; what connect gives, nowhere else.
+      if line.local == nil, !mark.isBirth, socket.state.peer != nil {
+        mark.remarks.append("port \(local.port)")
+      }
+      line.local = local
+    }
     if let peer = socket.state.peer { line.peer = peer }
     line.bound = socket.state.isTCP && socket.state.peer == nil ? socket.state.local?.canonical : nil
     if let step, step.call.systemCall == .connect, step.concerns(socket) { line.dials = true }

@@ -277,7 +277,7 @@ struct PictureLayout {
   }
 
   private mutating func head(of line: Lifeline, title: String, y: Int) -> Label {
-    let address = line.isAddress ? "no socket seen" : line.local?.description.printable ?? ""
+    let address = line.isAddress ? "no socket seen" : line.localAtBirth?.description.printable ?? ""
     var title = title
     if line.isAddress, let local = line.local { title = "\(local)".printable }
     titles[line.id] = title

@@ -11,7 +11,9 @@ public final class PictureTeller: Teller {
 
   public func tell(_ item: StoryItem) {
     switch item {
-    case .opening(let opening): heading = Self.heading(of: opening)
+    case .opening(let opening):
+      output.empty()
+      heading = Self.heading(of: opening)
     case .said(let text): picture.add(words: text)
     case .step(let step): picture.add(step)
     case .waiting, .question, .prediction: break

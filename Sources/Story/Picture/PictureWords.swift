@@ -47,7 +47,10 @@ extension Band.CallLine {
   /// A call that changed nothing, in one line. `y` becomes the next one's.
   func quietLines(_ y: inout Int) -> [PictureLayout.Line] {
     let width = PictureLayout.textWidth
-    let end = Lettering.call.fit(" = \(result)", in: width / 2)
+    // "-1 EAGAIN (Resource temporarily unavailable)": its name says it.
+    let isLong = Lettering.call.width(" = \(result)") > width / 2
+    let short = isLong ? result.prefix { $0 != "(" }.trimmingSpaces : result
+    let end = Lettering.call.fit(" = \(short)", in: width / 2)
     let text = Lettering.call.fit(call, in: width - Lettering.call.width(end)) + end
     defer { y += PictureLayout.lineHeight + 2 }
     return [
@@ -55,4 +58,8 @@ extension Band.CallLine {
       PictureLayout.Line(text: text, style: "still", y: y),
     ]
   }
+}
+
+extension Substring {
+  fileprivate var trimmingSpaces: String { String(self).trimmedRight }
 }

@@ -47,9 +47,11 @@ func faults(_ specifications: [String]) throws(Complaint) -> [Fault] {
   for specification in specifications {
     do throws(Fault.Mistake) { faults.append(try Fault(specification)) } catch {
       let hint = error.unknown.flatMap { unknown in
-        unknown.known.filter { $0.distance(to: unknown.word) <= 2 }.min {
-          $0.distance(to: unknown.word) < $1.distance(to: unknown.word)
-        }
+        unknown.word.count > 40
+          ? nil
+          : unknown.known.filter { $0.distance(to: unknown.word) <= 2 }.min {
+            $0.distance(to: unknown.word) < $1.distance(to: unknown.word)
+          }
       }
       throw .usage("--inject \(specification): \(error)" + (hint.map { "; did you mean \($0)?" } ?? ""))
     }
@@ -108,18 +110,17 @@ func run() throws(Complaint) -> Int32 {
     for option in ["pcap", "svg"] where arguments.has(option) {
       throw .usage("--summary tells no story; leave --\(option) out")
     }
-    try Telling.isolate(arguments)
+    _ = try Telling.isolate(arguments)
     let summary = Summary(
       subject: subject, only: only, faults: faults, output: output, isJSON: telling.isJSON)
     return complain(of: output, after: try summary.run(name: name))
   }
-  try Telling.isolate(arguments)
   var options = Narrator.Options()
   options.pauses = arguments.has("step")
   options.only = only
   options.faults = faults
   options.needsPackets = telling.needsPackets
-  options.isIsolated = arguments.has("isolated")
+  options.namespaces = try Telling.isolate(arguments)
   let teller = telling.teller(output: output)
   let narrator = Narrator(subject: subject, options: options, teller: teller)
   let status = try narrator.run(name: name, arguments: arguments.operands)
