@@ -71,13 +71,26 @@ import Testing
 
   /// Where it is forbidden, one line says so, and how to allow it.
   @Test(.enabled(if: Witness.have("unshare"))) func whereItIsForbidden() throws {
-    let script = "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$0\" --isolated"
+    let script =
+      "cd /proc/sys/user && echo 0 >max_net_namespaces && echo 0 >max_user_namespaces && exec \"$0\" --isolated"
     let result = try Program.run(["unshare", "-Ur", "/bin/sh", "-c", script, Place.product("lesson3-listen")])
     #expect(result.status == 1)
     #expect(result.output == "")
     #expect(result.errors.hasPrefix("lesson3-listen: --isolated is not possible here (unshare"))
     #expect(result.errors.contains("sysctl user.max_user_namespaces"))
     #expect(result.errors.filter { $0 == "\n" }.count == 1)
+  }
+
+  /// Root keeps its powers: over other users' files, for one.
+  @Test(.enabled(if: Privilege.isRoot)) func rootStaysRoot() throws {
+    try Place.withTemporaryFolder { folder in
+      let file = try Place.file("secret", in: folder, "hi\n")
+      #expect(chown(file, 65534, 65534) == 0 && chmod(file, 0o600) == 0)
+      let result = try Program.run([
+        Place.product("follow"), "--isolated", "-o", "/dev/null", "--", "cat", file,
+      ])
+      #expect(result.output == "hi\n", "\(result.errors)")
+    }
   }
 
   @Test func followHasOneToo() throws {

@@ -98,6 +98,7 @@ public func masked(_ text: String) -> String {
   }
   // Pointers vary too, and how long a call waited.
   let text = text.replacing(/0x[0-9a-f]{6,}/, with: "PTR").replacing(/waited \d+ ms/, with: "waited N ms")
+    .replacing(/\d+\.\d s left/, with: "T s left")
   for character in text {
     if character.isASCII, character.isNumber {
       number.append(character)

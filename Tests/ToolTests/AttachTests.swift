@@ -66,26 +66,18 @@ import Testing
     #expect(echoed == answer)
   }
 
-  /// Follows until `body` is done, then presses ctrl-C, and returns the story.
+  /// Follows until `body` is done and the story holds a text, then presses ctrl-C, and returns the story.
   private func attach(
-    _ server: Program, _ options: [String] = [], signal: Int32 = SIGINT, _ body: () throws -> Void
-  ) throws
-    -> [StoryLine]
-  {
+    _ server: Program, _ options: [String] = [], signal: Int32 = SIGINT, until told: String,
+    _ body: () throws -> Void
+  ) throws -> [StoryLine] {
     try Place.withTemporaryFolder { folder in
       let story = "\(folder)/story"
       let follow = try Program(
         [Place.product("follow"), "--format", "json", "-o", story, "--pid", "\(server.process)"] + options)
       _ = try Clock.poll { (text(ofFile: story) ?? "").contains("\n") ? true : nil }
       try body()
-      // What was done is told when its last step is.
-      var size = -1
-      _ = try Clock.poll { () -> Bool? in
-        let now = text(ofFile: story)?.count ?? 0
-        defer { size = now }
-        _ = poll(nil, 0, 400)
-        return now == size ? true : nil
-      }
+      _ = try Clock.poll { (text(ofFile: story) ?? "").contains(told) ? true : nil }
       follow.send(signal)
       let result = try follow.finish()
       if signal != SIGKILL { #expect(result.status == 0 && result.errors == "", "\(result.errors)") }
@@ -95,7 +87,7 @@ import Testing
 
   @Test func itFindsWhatIsThereAndFollows() throws {
     try withServer { server, first, second in
-      let lines = try attach(server) {
+      let lines = try attach(server, until: #"\"second\""#) {
         try expect("hello", from: first, sending: "hello")
         try expect("second", from: second, sending: "")
       }
@@ -123,7 +115,7 @@ import Testing
 
   @Test(.enabled(if: Witness.havePython)) func itKeepsToTheSchema() throws {
     try withServer { server, first, _ in
-      let lines = try attach(server) { try expect("hello", from: first, sending: "hello") }
+      let lines = try attach(server, until: "sendto(") { try expect("hello", from: first, sending: "hello") }
       let problem = try Schema.problem(with: lines.map(\.text).joined(separator: "\n") + "\n")
       #expect(problem == nil)
     }
@@ -132,14 +124,16 @@ import Testing
   /// Whatever happens to the follower, the program runs on; `withServer` looks.
   @Test(arguments: [SIGTERM, SIGHUP, SIGKILL]) func otherEndsLetItGoToo(signal: Int32) throws {
     try withServer { server, first, _ in
-      _ = try attach(server, signal: signal) { try expect("hello", from: first, sending: "hello") }
+      _ = try attach(server, signal: signal, until: "sendto(") {
+        try expect("hello", from: first, sending: "hello")
+      }
     }
   }
 
   @Test func again() throws {
     try withServer { server, first, _ in
       for round in 0..<5 {
-        let lines = try attach(server, ["--only", "recvfrom"]) {
+        let lines = try attach(server, ["--only", "recvfrom"], until: "\"r\(round)") {
           try expect("r\(round)", from: first, sending: "r\(round)")
         }
         #expect(lines.contains { $0.callText.contains("\"r\(round)\"") })
@@ -150,7 +144,8 @@ import Testing
   @Test func faultsAreInjectedAndTakenBack() throws {
     try withServer { server, first, second in
       let lines = try attach(
-        server, ["--inject", "recvfrom:length=1", "--inject", "sendto:errno=EINTR:every=3"]
+        server, ["--inject", "recvfrom:length=1", "--inject", "sendto:errno=EINTR:every=3"],
+        until: #"\"o\""#
       ) {
         try expect("second", from: second, sending: "")
         let script =
@@ -169,15 +164,16 @@ import Testing
         let follow = try Program([
           Place.product("follow"), "--summary", "--pid", "\(server.process)", "-o", "\(folder)/table",
         ])
-        _ = try Clock.poll { () -> Bool? in
-          (text(ofFile: "/proc/\(server.process)/status") ?? "").contains("TracerPid:\t0\n") ? nil : true
-        }
         // All threads are held before the first call is counted.
         _ = try Clock.poll { () -> Bool? in
-          try expect("counted", from: first, sending: "counted")
-          let kernel = text(ofFile: "/proc/\(server.process)/wchan")
-          return kernel == nil ? nil : true
+          let threads = numberedEntries(ofDirectory: "/proc/\(server.process)/task") ?? []
+          let isHeld = threads.allSatisfy {
+            (text(ofFile: "/proc/\(server.process)/task/\($0)/status") ?? "").contains(
+              "TracerPid:\t\(follow.process)\n")
+          }
+          return isHeld ? true : nil
         }
+        try expect("counted", from: first, sending: "counted")
         follow.send(SIGINT)
         #expect(try follow.finish().status == 0)
         #expect((text(ofFile: "\(folder)/table") ?? "").contains("recvfrom"))
