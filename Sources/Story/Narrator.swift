@@ -271,8 +271,9 @@ public final class Narrator {
 
   private func noteForeignCalls(_ process: pid_t, _ program: String) {
     guard let file = try? Descriptor.open("/proc/\(process)/exe", O_RDONLY) else { return }
+    // The fifth byte of an ELF file is its class, 1 for 32 bits. See: elf(5)
     var header = [UInt8](repeating: 0, count: 5)
-    guard read(file.number, &header, header.count) == header.count, header[4] == 1 else { return }  // ELFCLASS32
+    guard read(file.number, &header, header.count) == header.count, header[4] == 1 else { return }
     tell(.note("\(program) is a 32-bit program: its calls have other numbers, and cannot be told."))
   }
 
