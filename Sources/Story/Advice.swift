@@ -8,7 +8,7 @@ enum Advice {
   static func text(for step: Step) -> String? {
     let call = step.call
     if let injection = call.injection {
-      return ["Injected: \(injection).", call.error == nil ? remark(on: step) : nil].compactMap { $0 }.joined(
+      return ["Injected: \(injection).", call.result == 0 ? remark(on: step) : nil].compactMap { $0 }.joined(
         separator: " ")
     }
     guard let error = call.error else { return remark(on: step) }

@@ -156,7 +156,7 @@ public final class TerminalTeller: Teller {
   private func tell(_ step: Step) {
     gap()
     introduce(step.call.process)
-    let meanwhile = changeLines(step.meanwhile, step: nil) + ladderLines(step.strayPackets, step)
+    let meanwhile = changeLines(step.meanwhile, step: nil) + ladderLines(step.strayPackets, step.before + step.after)
     if !meanwhile.isEmpty {
       line("   ┆ " + Style.quiet("meanwhile", color: options.color))
       for text in meanwhile { line(("   ┆ " + text).trimmedRight) }
@@ -179,7 +179,7 @@ public final class TerminalTeller: Teller {
         body((index == 0 ? "  ▸ " : "    ") + part)
       }
     }
-    for text in ladderLines(step.ownPackets, step) { body(text) }
+    for text in ladderLines(step.ownPackets, step.after + step.before) { body(text) }
     if options.isVerbose { tellEverything(step) }
     overview.add(step)
     processes.insert(step.call.process)
@@ -206,9 +206,8 @@ public final class TerminalTeller: Teller {
     }
   }
 
-  private func ladderLines(_ packets: [Packet], _ step: Step) -> [String] {
+  private func ladderLines(_ packets: [Packet], _ ends: [SocketSnapshot]) -> [String] {
     if packets.isEmpty { return [] }
-    let ends = step.after + step.before
     let lines = ladder.lines(of: packets, width: width - 6, color: options.color) { local, peer in
       self.label(local: local, peer: peer, among: ends)
     }
