@@ -243,7 +243,10 @@ public final class Kernel {
     ] {
       guard let time = option(SOL_SOCKET, name, as: timeval.self) else { continue }
       // In the kernel's ticks, a few milliseconds each: what was asked for comes back rounded up. 0 waits for ever.
-      socket.set(field, number: time.tv_sec &* 1000 &+ time.tv_usec / 1000, from: "getsockopt \(source)")
+      socket.set(
+        field,
+        number: UInt64(clamping: min(time.tv_sec, Int.max / 2000)) * 1000
+          + UInt64(clamping: time.tv_usec / 1000), from: "getsockopt \(source)")
     }
     if let memory = Self.bytes(duplicate, SOL_SOCKET, Option.memory, limit: 64) {
       socket.fill(memory: memory, source: "getsockopt SO_MEMINFO")

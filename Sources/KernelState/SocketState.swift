@@ -88,6 +88,12 @@ extension SocketState {
     Field.allCases.compactMap { field in
       let from = readings[field]
       let to = later.readings[field]
+      // An address may come with a scope one time and without it the next.
+      if case .address(let one)? = from?.value, case .address(let other)? = to?.value,
+        one.canonical == other.canonical
+      {
+        return nil
+      }
       return from?.value == to?.value ? nil : FieldChange(field: field, from: from, to: to)
     }
   }

@@ -155,9 +155,10 @@ public final class Narrator {
       throw TracingRefusal.explain(error, attachingTo: process)
     }
     _ = world.observe(openDescriptors())
-    let command = (contents(ofFile: "/proc/\(tracer.process)/cmdline") ?? []).split(separator: 0).map {
-      String(decoding: $0, as: UTF8.self)
-    }
+    // Each word ends with a NUL, be it empty or not.
+    let words = (contents(ofFile: "/proc/\(tracer.process)/cmdline") ?? []).split(
+      separator: 0, omittingEmptySubsequences: false)
+    let command = words.dropLast().map { String(decoding: $0, as: UTF8.self) }
     begin(
       StoryItem.Opening(
         tool: name, command: command, process: tracer.process, isAttached: true, sockets: world.sockets))
@@ -546,13 +547,21 @@ public final class Narrator {
         .note(
           "Options and buffers are not shown: \(refusal.call) was refused (\(refusal.errno.name))\(likely). States and "
             + "queues come from sock_diag alone."))
-    } else if let hidden = tracer.processes.first(where: { tracer.sockets(of: $0) == nil }) {
+    } else if let hidden = tracer.processes.first(where: { tracer.sockets(of: $0) == nil && !isExiting($0) })
+    {
       notedRefusal = true
       tell(
         .note(
           "Process \(hidden) does not let its descriptors be listed (it is not dumpable, prctl(2)): its sockets stand as "
             + "they were last seen."))
     }
+  }
+
+  /// A process on its way out has no descriptors to be listed. See: proc_pid_stat(5), flags; PF_EXITING
+  private func isExiting(_ process: pid_t) -> Bool {
+    let fields = text(ofFile: "/proc/\(process)/stat")?.split(separator: ")").last?.split(separator: " ")
+    guard let flags = fields.flatMap({ $0.count > 6 ? UInt32($0[6]) : nil }) else { return true }
+    return flags & 0x4 != 0
   }
 
   /// Why there are no packets, and how there would be.

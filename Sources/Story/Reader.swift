@@ -12,6 +12,9 @@ final class Reader {
     case interrupted(Int32)
   }
 
+  /// So many lines that are no answer are enough.
+  private static let patience = 10
+
   private let pause: Pause?
   private let quiz: Quiz?
   private let teller: any Teller
@@ -89,7 +92,7 @@ final class Reader {
   }
 
   private func waitForLine(_ choices: [String], _ signals: Int32) -> Answer {
-    while true {
+    for _ in 0..<Self.patience {
       _ = teller.flush()
       switch quiz?.readChoice(of: choices.count, signals: signals, meanwhile: meanwhile) ?? .end {
       case .choice(let number): return .answered(choices[number - 1])
@@ -105,5 +108,8 @@ final class Reader {
       case .interrupted(let signal): return .interrupted(signal)
       }
     }
+    teller.tell(.note("That was no answer \(Self.patience) times in a row: no further questions."))
+    quiz?.stop()
+    return .answered(nil)
   }
 }

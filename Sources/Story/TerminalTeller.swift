@@ -156,7 +156,8 @@ public final class TerminalTeller: Teller {
   private func tell(_ step: Step) {
     gap()
     introduce(step.call.process)
-    let meanwhile = changeLines(step.meanwhile, step: nil) + ladderLines(step.strayPackets, step.before + step.after)
+    let meanwhile =
+      changeLines(step.meanwhile, step: nil) + ladderLines(step.strayPackets, step.before + step.after)
     if !meanwhile.isEmpty {
       line("   ┆ " + Style.quiet("meanwhile", color: options.color))
       for text in meanwhile { line(("   ┆ " + text).trimmedRight) }

@@ -60,19 +60,32 @@ final class World {
     func identify(_ state: SocketState) -> SocketSnapshot? { identifyFound(state) ?? identifyKnown(state) }
 
     func identifyFound(_ state: SocketState) -> SocketSnapshot? {
-      if let cookie = state.cookie, let place = cookies[cookie] { return found[place] }
+      if let cookie = state.cookie, let place = cookies[cookie], Self.isSame(found[place].state, state) {
+        return found[place]
+      }
       return identify(state, byInodeAmong: found)
     }
 
     func identifyKnown(_ state: SocketState) -> SocketSnapshot? {
-      if let cookie = state.cookie, let known = knownCookies[cookie] { return known }
+      if let cookie = state.cookie, let known = knownCookies[cookie], Self.isSame(known.state, state) {
+        return known
+      }
       return identify(state, byInodeAmong: before)
     }
 
-    /// For where one of the two was read when cookies could not be had.
+    /// What a multipath listener accepts has its cookie (Linux 6.18), and an inode of its own.
+    private static func isSame(_ one: SocketState, _ other: SocketState) -> Bool {
+      guard let a = one.inode, let b = other.inode, a != 0, b != 0 else { return true }
+      return a == b
+    }
+
+    /// For where one of the two was read when cookies could not be had, or where two sockets have the same.
     private func identify(_ state: SocketState, byInodeAmong sockets: [SocketSnapshot]) -> SocketSnapshot? {
       guard let inode = state.inode, inode != 0 else { return nil }
-      return sockets.first { $0.state.inode == inode && ($0.state.cookie == nil || state.cookie == nil) }
+      return sockets.first {
+        $0.state.inode == inode
+          && ($0.state.cookie == nil || state.cookie == nil || $0.state.cookie == state.cookie)
+      }
     }
 
     mutating func add(_ snapshot: SocketSnapshot) {
