@@ -8,6 +8,8 @@ public final class Output {
   /// A descriptor that becomes readable when it is time to end, a signalfd say: then a reader that does not read is not waited
   /// for any longer. -1 for none.
   public var interruption: Int32 = -1
+  /// Takes away what the file held before, when the first is written to it; until then it is kept.
+  public var emptiesFile = false
   /// Why nothing can be written any more: EPIPE when the reader closed its end, ENOSPC on a full disk …
   public private(set) var failure: ErrorNumber?
 
@@ -24,13 +26,14 @@ public final class Output {
     if buffer.count >= 16 * 1024 { flush() }
   }
 
-  /// Takes away what the file held before. What is no file stays as it is.
-  public func empty() { _ = ftruncate(descriptor, 0) }
-
   /// Hands everything to the kernel.
   public func flush() {
     defer { buffer.removeAll(keepingCapacity: true) }
     guard failure == nil, !buffer.isEmpty else { return }
+    if emptiesFile {
+      _ = ftruncate(descriptor, 0)  // what is no file stays as it is
+      emptiesFile = false
+    }
     do throws(SystemCallError) {
       var rest = buffer[...]
       while !rest.isEmpty {

@@ -16,7 +16,6 @@ public final class CaptureTeller: Teller {
   public func tell(_ item: StoryItem) {
     switch item {
     case .opening(let opening):
-      output.empty()
       write(header(opening))
       write(Self.interface)
     case .step(let step):

@@ -67,6 +67,7 @@ public final class JSONTeller: Teller {
           .object([
             .init("fault", .string($0.fault.description)),
             .init("length", $0.length.map { .number($0) } ?? .null),
+            .init("left", $0.left.map { .number($0) } ?? .null),
           ])
         } ?? .null),
       .init("descriptors", descriptors(step.descriptors)),

@@ -77,6 +77,9 @@ public final class Narrator {
   private var lostPackets: UInt64 = 0
   /// Heard, and not told yet.
   private var heard: [Packet] = []
+  private var heardBytes = 0
+  /// Packets for which there was no room.
+  private var overheard: UInt64 = 0
   private var hasBegun = false
   /// What the program has said, and nobody has been told yet.
   private var words: [String] = []
@@ -89,6 +92,8 @@ public final class Narrator {
   private static let settlingReadings = 12
   /// The same for bytes that a lesson's peer has yet to acknowledge.
   private static let patientReadings = 60
+  /// Bytes of packets that are kept while nothing is told.
+  private static let heardLimit = 8 << 20
   /// Signals that a program ignores unless it asks for them. See: signal(7)
   private static let unremarkable: Set<Int32> = [SIGCHLD, SIGCONT, SIGWINCH, SIGURG]
   /// A call that has not returned for so long is told as waiting, in milliseconds.
@@ -517,18 +522,28 @@ public final class Narrator {
     heard += tap.drain()
     let packets = heard.filter { world.owns($0, formerly: formerly) }.map { relative.number($0) }
     heard = []
-    if tap.lost > lostPackets {
-      let count = counted(Int(clamping: tap.lost - lostPackets), "packet")
+    heardBytes = 0
+    let lost = tap.lost &+ overheard
+    if lost > lostPackets {
+      let count = counted(Int(clamping: lost - lostPackets), "packet")
       tell(.note("\(count) of the loopback interface came too fast; some may be missing here."))
-      lostPackets = tap.lost
+      lostPackets = lost
     }
     return packets
   }
 
-  /// Takes what has come meanwhile out of the tap, so that others' packets do not fill it.
+  /// Takes what has come meanwhile out of the tap, so that others' packets do not fill it; and keeps what may belong to the
+  /// story, but not without end: a listening socket may be another program's as well.
   private func listen() {
     guard let tap else { return }
-    heard += tap.drain().filter { world.owns($0, formerly: []) }
+    for packet in tap.drain() where world.owns(packet, formerly: []) || world.names(packet) {
+      if heardBytes > Self.heardLimit {
+        overheard += 1
+      } else {
+        heard.append(packet)
+        heardBytes += packet.bytes.count
+      }
+    }
   }
 
   private func noteRefusals() {

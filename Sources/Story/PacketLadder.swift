@@ -57,6 +57,7 @@ struct PacketLadder {
     let isLong = packets.count > limit + 1
     let omitted = isLong ? packets.dropFirst(limit - 4).dropLast(4) : []
     for (index, packet) in packets.enumerated() {
+      let isProbe = isProbe(packet)
       if isLong, omitted.indices.contains(index) {
         guard index == omitted.startIndex else { continue }
         let bytes = omitted.reduce(0) { $0 &+ $1.length }
@@ -68,7 +69,7 @@ struct PacketLadder {
             + String(repeating: " ", count: space - space / 2) + "│")
         continue
       }
-      let text = Self.text(packet, room: inner - 5, isProbe: isProbe(packet))
+      let text = Self.text(packet, room: inner - 5, isProbe: isProbe)
       let dashes = String(repeating: "─", count: inner - text.count - 5)
       let arrow = packet.from == near ? "── \(text) \(dashes)▶" : "◀─ \(text) \(dashes)─"
       let isReset = packet.has(.rst)

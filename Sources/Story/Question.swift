@@ -115,6 +115,11 @@ private struct Asking {
     guard let lowest = (0...Int32.max - 1).first(where: { !taken.contains($0) }),
       let highest = descriptors.max()
     else { return nil }
+    // At its limit of descriptors it fails, and that is nothing that a reader can see here.
+    let limits = text(ofFile: "/proc/\(call.process)/limits")?.split(separator: "\n")
+    let limit = limits?.first { $0.hasPrefix("Max open files") }?.split(whereSeparator: \.isWhitespace)
+      .dropFirst(3).first
+    if let limit, let most = Int32(limit), lowest >= most { return nil }
     let numbers = [lowest, highest, highest &+ 1, lowest &+ 1].sorted().map(String.init)
     return question(
       "Which number will the new descriptor have?", numbers + ["none: it fails"],
@@ -144,7 +149,8 @@ private struct Asking {
     ]
     let all = Set(choices + [before])
     let id = subject.id
-    let when = call.systemCall == .listen ? "" : ", once the packets have passed"
+    let hasPackets = call.systemCall == .connect || subject.state.peer != nil
+    let when = hasPackets ? ", once the packets have passed" : ""
     return question(
       "Which state will \(whose ?? label) be in\(when)?", order.filter(all.contains), key: situation
     ) { step in step.after.first { $0.id == id }?.state.state ?? "gone" }
@@ -237,7 +243,7 @@ private struct Asking {
         ["FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE_WAIT", "gone"], whose: others ? "the socket" : nil)
     case "CLOSE_WAIT": return state(["LAST_ACK", "TIME_WAIT", "FIN_WAIT2", "gone"])
     case "FIN_WAIT2": return state(["TIME_WAIT", "CLOSE_WAIT", "gone"])
-    default: return state(["CLOSE", "TIME_WAIT", "gone"])
+    default: return state(["CLOSE", "TIME_WAIT", "gone"], whose: others ? "the socket" : nil)
     }
   }
 

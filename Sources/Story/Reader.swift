@@ -81,9 +81,10 @@ final class Reader {
       case .everything:
         pause.show(Everything.text(of: sockets, width: pause.width))
         guard let question else { continue }
+        let room = pause.width - 6
         let lines =
-          [question.call, "  " + question.text]
-          + question.choiceLines(width: pause.width - 8).map { "    " + $0 }
+          question.call.wrappedCall(to: room) + question.text.wrapped(to: room - 2).map { "  " + $0 }
+          + question.choiceLines(width: room - 4).map { "    " + $0 }
         pause.show(lines.map { "   \($0)\n" }.joined())
       case .quit: return .quit
       case .interrupted(let signal): return .interrupted(signal)

@@ -38,8 +38,7 @@ public struct Telling {
     var besides: [(path: String, teller: any Teller)] = []
     for (option, what) in [("pcap", "the packets"), ("svg", "the picture")] {
       guard let path = arguments[option] else { continue }
-      // Emptied when the story begins: what stands there is kept where it does not.
-      let output = try Self.file(path, what, isEmptied: false)
+      let output = try Self.file(path, what)
       let others = [descriptor] + besides.map(\.teller.output.descriptor)
       if others.contains(where: { Self.isSameFile($0, output.descriptor) }) {
         throw .usage("--\(option) \(path): something else is written to that file already")
@@ -58,12 +57,12 @@ public struct Telling {
     return first.st_dev == second.st_dev && first.st_ino == second.st_ino
   }
 
-  /// An output to a file. `what` goes there.
-  public static func file(_ path: String, _ what: String, isEmptied: Bool = true) throws(Complaint) -> Output
-  {
+  /// An output to a file. `what` goes there. What the file holds is kept until something is written.
+  public static func file(_ path: String, _ what: String) throws(Complaint) -> Output {
     do throws(SystemCallError) {
-      let flags = O_WRONLY | O_CREAT | (isEmptied ? O_TRUNC : 0)
-      return Output(descriptor: try Descriptor.open(path, flags).release())
+      let output = Output(descriptor: try Descriptor.open(path, O_WRONLY | O_CREAT).release())
+      output.emptiesFile = true
+      return output
     } catch {
       throw Complaint("cannot write \(what) to \(path): \(error.errno)")
     }
@@ -101,7 +100,12 @@ enum IsolationRefusal {
       return
         "AppArmor restricts user namespaces; as root: sysctl kernel.apparmor_restrict_unprivileged_userns=0"
     }
+    if error.call == "write" {
+      return
+        "this user cannot be mapped into a namespace of its own; uid 0 needs CAP_SETFCAP for that (user_namespaces(7))"
+    }
     if error.errno.rawValue == EINVAL { return "this kernel has no user or network namespaces" }
-    return "a container forbids it, with Docker's default profile for one: --security-opt seccomp=unconfined"
+    return
+      "this user has no number in its own user namespace, or a container forbids it, with Docker's default profile for one: --security-opt seccomp=unconfined"
   }
 }

@@ -178,6 +178,11 @@ final class World {
     addressesNamed.insert(address.canonical)
   }
 
+  /// Whether a packet goes to an address that a call named, or comes from it: of a connection that is being made.
+  func names(_ packet: Packet) -> Bool {
+    addressesNamed.contains(packet.to.canonical) || addressesNamed.contains(packet.from.canonical)
+  }
+
   /// Whether a packet belongs to one of these sockets, as they are or were a moment ago.
   func owns(_ packet: Packet, formerly: [SocketSnapshot]) -> Bool {
     let ends = [(packet.from.canonical, packet.to.canonical), (packet.to.canonical, packet.from.canonical)]

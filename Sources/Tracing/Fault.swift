@@ -137,13 +137,15 @@ public struct Injection: Sendable, Hashable, CustomStringConvertible {
   public let fault: Fault
   /// The call's own length, in bytes, where it was shortened.
   public let length: UInt64?
+  /// What was left of it: no more than the fault says, and less where a vector has many parts.
+  public let left: UInt64?
 
   /// "EMFILE instead of the call", "length 4096 → 1"
   public var description: String {
     switch fault.effect {
     case .errno(let number):
       fault.isMade ? "\(number.name) in place of the call's result" : "\(number.name) instead of the call"
-    case .length(let bytes): "length \(length ?? 0) → \(bytes)"
+    case .length(let bytes): "length \(length ?? 0) → \(left ?? bytes)"
     }
   }
 }
@@ -179,6 +181,11 @@ struct Shortening {
   private var registers: [(index: Int, value: UInt64)] = []
   /// The program's own message header, and the copy that the kernel fills in.
   private var header: (own: UInt64, copy: UInt64)?
+  /// What stood where the copies are.
+  private var overwritten: [(address: UInt64, bytes: [UInt8])] = []
+  /// In bytes: what the call had, and what is left of it.
+  private(set) var length: UInt64 = 0
+  private(set) var left: UInt64 = 0
 
   /// A signal handler, and the leaf function that made the call, may use so many bytes below the stack pointer. See: the System
   /// V ABI for x86-64, section 3.2.2
@@ -186,13 +193,13 @@ struct Shortening {
   /// More parts than this are cut off, whatever their length: some stacks, Go's for one, are small.
   private static let manyParts = 16
 
-  /// Nil where the call is no longer than that, or its length cannot be found. `total` is then the length it had.
-  init?(_ call: Call, to limit: UInt64, total: inout UInt64) {
+  /// Nil where the call is no longer than that, or its length cannot be found.
+  init?(_ call: Call, to limit: UInt64) {
     thread = call.thread
     guard let index = call.systemCall.lengthArgument else { return nil }
     switch call.systemCall {
     case .readv, .writev, .preadv2, .pwritev2:
-      guard let cut = cut(vector: call.arguments[1], count: call.arguments[2], to: limit, &total),
+      guard let cut = cut(vector: call.arguments[1], count: call.arguments[2], to: limit),
         let copy = copy(cut)
       else { return nil }
       guard set([(1, copy), (index, UInt64(cut.count / 2))]) else { return nil }
@@ -200,28 +207,29 @@ struct Shortening {
       let memory = ProcessMemory(process: thread)
       guard let vector = memory.value(UInt64.self, at: call.arguments[1] &+ MessageHeader.vector),
         let count = memory.value(UInt64.self, at: call.arguments[1] &+ MessageHeader.count),
-        let cut = cut(vector: vector, count: count, to: limit, &total), let copy = copy(cut)
+        let cut = cut(vector: vector, count: count, to: limit), let copy = copy(cut)
       else { return nil }
       var words = memory.values(UInt64.self, at: call.arguments[1], count: MessageHeader.size / 8)
       guard words.count == MessageHeader.size / 8 else { return nil }
       words[Int(MessageHeader.vector) / 8] = copy
       words[Int(MessageHeader.count) / 8] = UInt64(cut.count / 2)
       let place = copy &- UInt64(MessageHeader.size) - 8  // aligned to 16
-      guard memory.write(Self.bytes(words), to: place), set([(1, place)]) else { return nil }
+      guard write(Self.bytes(words), to: place), set([(1, place)]) else { return nil }
       if call.systemCall == .recvmsg { header = (call.arguments[1], place) }
     default:
-      total = call.arguments[index]
+      length = call.arguments[index]
+      left = limit
       // What no call can move is refused by the kernel, and is to be.
-      guard total > limit, total <= UInt64(Int64.max), set([(index, limit)]) else { return nil }
+      guard length > limit, length <= UInt64(Int64.max), set([(index, limit)]) else { return nil }
     }
   }
 
   /// As much of a vector as holds `limit` bytes, two words a part. See: readv(2), struct iovec
-  private func cut(vector: UInt64, count: UInt64, to limit: UInt64, _ total: inout UInt64) -> [UInt64]? {
+  private mutating func cut(vector: UInt64, count: UInt64, to limit: UInt64) -> [UInt64]? {
     guard count > 0, count <= 1024 else { return nil }  // UIO_MAXIOV
     var words = ProcessMemory(process: thread).values(UInt64.self, at: vector, count: Int(count) * 2)
     guard words.count == Int(count) * 2 else { return nil }
-    total = 0
+    var total: UInt64 = 0
     var kept = 0
     var moved: UInt64 = 0
     for part in 0..<Int(count) {
@@ -234,14 +242,25 @@ struct Shortening {
       }
       total = sum
     }
-    return total > moved && moved > 0 ? Array(words.prefix(kept * 2)) : nil
+    guard total > limit, moved > 0 else { return nil }
+    length = total
+    left = moved
+    return Array(words.prefix(kept * 2))
   }
 
   /// Puts a vector below the thread's stack, and returns its address.
-  private func copy(_ words: [UInt64]) -> UInt64? {
+  private mutating func copy(_ words: [UInt64]) -> UInt64? {
     guard let stack = Registers(of: thread)?.stackPointer else { return nil }
     let place = (stack &- Self.redZone &- UInt64(words.count * 8)) & ~15
-    return ProcessMemory(process: thread).write(Self.bytes(words), to: place) ? place : nil
+    return write(Self.bytes(words), to: place) ? place : nil
+  }
+
+  private mutating func write(_ bytes: [UInt8], to address: UInt64) -> Bool {
+    let memory = ProcessMemory(process: thread)
+    let before = memory.read(address, bytes.count)
+    guard before.count == bytes.count, memory.write(bytes, to: address) else { return false }
+    overwritten.append((address, before))
+    return true
   }
 
   private static func bytes(_ words: [UInt64]) -> [UInt8] { words.withUnsafeBytes { Array($0) } }
@@ -264,6 +283,7 @@ struct Shortening {
         if bytes.count == size { _ = memory.write(bytes, to: header.own &+ offset) }
       }
     }
+    for (address, bytes) in overwritten { _ = ProcessMemory(process: thread).write(bytes, to: address) }
     guard var state = Registers(of: thread) else { return }
     for (index, value) in registers { state[argument: index] = value }
     state.store()

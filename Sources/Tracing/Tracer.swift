@@ -73,6 +73,8 @@ public final class Tracer {
     var isNewlyAttached = false
     /// It runs on by itself.
     var isLetGo = false
+    /// When it was last let go on from a stop.
+    var resumed: UInt64 = 0
     /// What is to be put right at its call's exit.
     var shortening: Shortening?
     /// What its call is to return in place of its own result.
@@ -95,6 +97,8 @@ public final class Tracer {
   private static let patience: UInt64 = 20_000
   /// So many stops may follow each other before somebody looks for signals.
   private static let busyStops = 64
+  /// A thread that was let go on so shortly ago, in nanoseconds, stood still when what is seen now happened.
+  private static let justNow: UInt64 = 20_000_000
   /// A signal that comes again sooner than this, in nanoseconds, came once.
   private static let echo: UInt64 = 300_000_000
 
@@ -106,7 +110,7 @@ public final class Tracer {
   private var stops = 0
   private var lastInterruption: (signal: Int32, time: UInt64) = (0, 0)
   /// Signals on their way to a process's first thread, with what came with them.
-  private var redirected: [pid_t: siginfo_t] = [:]
+  private var redirected: [pid_t: [Int32: siginfo_t]] = [:]
   /// Children that stopped before the event that tells where they come from.
   private var parents: [pid_t: pid_t] = [:]
   private let waited: sigset_t
@@ -265,8 +269,12 @@ public final class Tracer {
   }
 
   /// Whether a thread has ended, and only its number is left.
-  private static func hasEnded(_ thread: pid_t) -> Bool {
-    text(ofFile: "/proc/\(thread)/stat")?.split(separator: ")").last?.hasPrefix(" Z") ?? true
+  private static func hasEnded(_ thread: pid_t) -> Bool { state(of: thread) ?? "Z" == "Z" }
+
+  /// "R", "S", "t" … See: proc_pid_stat(5)
+  private static func state(of thread: pid_t) -> String? {
+    let fields = text(ofFile: "/proc/\(thread)/task/\(thread)/stat")?.split(separator: ")").last
+    return fields?.split(separator: " ").first.map(String.init)
   }
 
   /// What an attached program is followed with. A started one has a filter for its tracer besides, and does not outlive it; a
@@ -449,6 +457,7 @@ public final class Tracer {
       inject(into: stop.thread)
       threads[stop.thread]?.call?.entered = Self.now()
     }
+    threads[stop.thread]?.resumed = Self.now()
     if clinux_ptrace(stop.request, stop.thread, 0, UInt(stop.signal)) != -1 { return }
     let failure = ErrorNumber.last
     // ESRCH: killed while it stood still. Its end is reported like any other.
@@ -512,31 +521,39 @@ public final class Tracer {
     }
   }
 
-  /// Sends a signal for the whole process on to its first thread, where that has been passed over: the kernel gives it to the
-  /// first thread unless that blocks it, or stands still, and only for its tracer's sake did it stand still. See: signal(7)
+  /// Sends a signal that asks the whole process to end on to its first thread, where that was passed over only since it stood
+  /// still for its tracer's sake: the kernel gives such a signal to the first thread unless that blocks it or stands still, and
+  /// programs count on the call that it waits in being interrupted. See: signal(7)
   private func isRedirected(_ signal: Int32, from thread: pid_t) -> Bool {
-    guard let process = threads[thread]?.process else { return false }
+    guard [SIGINT, SIGTERM, SIGHUP].contains(signal), let process = threads[thread]?.process else {
+      return false
+    }
+    var info = siginfo_t()
+    guard Self.information(&info, of: thread) else { return false }
     if thread == process {
       // What came with it says who sent it.
-      if var info = redirected.removeValue(forKey: process), info.si_signo == signal {
-        _ = withUnsafeMutablePointer(to: &info) {
+      if info.si_code == -6 /* SI_TKILL */, info._sifields._kill.si_pid == getpid(),
+        var first = redirected[process]?.removeValue(forKey: signal)
+      {
+        _ = withUnsafeMutablePointer(to: &first) {
           clinux_ptrace(Int(PTRACE_SETSIGINFO), thread, 0, UInt(bitPattern: $0))
         }
       }
       return false
     }
-    // Faults, and what a thread has done itself, are its own.
-    guard [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT].contains(signal),
-      let first = threads[process], !first.isExiting, redirected[process] == nil
+    // SI_USER or SI_KERNEL: sent to the process.
+    guard [0, 0x80].contains(info.si_code), let first = threads[process], !first.isExiting, !first.isLetGo,
+      Self.now() &- first.resumed < Self.justNow || Self.state(of: process) == "t", redirected[process]?[signal] == nil,
+      !Self.blocks(signal, process)
     else { return false }
-    var info = siginfo_t()
-    let result = withUnsafeMutablePointer(to: &info) {
-      clinux_ptrace(Int(PTRACE_GETSIGINFO), thread, 0, UInt(bitPattern: $0))
-    }
-    // SI_USER or SI_KERNEL: sent to the process. Others name a thread.
-    guard result != -1, [0, 0x80].contains(info.si_code), !Self.blocks(signal, process) else { return false }
-    redirected[process] = info
+    redirected[process, default: [:]][signal] = info
     return clinux_tgkill(process, process, signal) == 0
+  }
+
+  private static func information(_ info: inout siginfo_t, of thread: pid_t) -> Bool {
+    withUnsafeMutablePointer(to: &info) {
+      clinux_ptrace(Int(PTRACE_GETSIGINFO), thread, 0, UInt(bitPattern: $0)) != -1
+    }
   }
 
   /// See: proc_pid_status(5), SigBlk
@@ -585,6 +602,7 @@ public final class Tracer {
       threads[thread] = nil
     }
     threads[process] = Thread(process: process)
+    redirected[process] = nil
     tables[process] = DescriptorTable(process: process)
     pending.append(.executed(process: process))
   }
@@ -598,6 +616,7 @@ public final class Tracer {
     if thread == process {
       for (other, state) in threads where state.process == process { threads[other] = nil }
       tables[process] = nil
+      redirected[process] = nil
       pending.append(.ended(process: process, status: status))
     }
   }
@@ -709,12 +728,11 @@ public final class Tracer {
         guard registers.store() else { return }
       }
       threads[thread]?.failure = failure
-      note(Injection(fault: fault, length: nil), thread)
+      note(Injection(fault: fault, length: nil, left: nil), thread)
     case .length(let limit):
-      var total: UInt64 = 0
-      guard let shortening = Shortening(call, to: limit, total: &total) else { return }
+      guard let shortening = Shortening(call, to: limit) else { return }
       threads[thread]?.shortening = shortening
-      note(Injection(fault: fault, length: total), thread)
+      note(Injection(fault: fault, length: shortening.length, left: shortening.left), thread)
     }
   }
 
@@ -753,7 +771,8 @@ public final class Tracer {
       case .recvmsg: call.arguments.int(2)
       default: nil
       }
-    if let flags, flags & Int32(MSG_WAITALL) != 0 { return false }
+    // (The error queue holds records, which a short read would cut.)
+    if let flags, flags & Int32(MSG_WAITALL | MSG_ERRQUEUE) != 0 { return false }
     guard let descriptor = call.descriptors.first(where: { tables[call.process]?.isSocket($0) ?? false })
     else {
       return false

@@ -208,18 +208,20 @@ enum Course {
   /// Words and numbers without the layout, which moves with the width of a port; and without the packets of the program's
   /// end, where the kernel may acknowledge the client's FIN before it resets the connection, or not.
   private func flowing(_ text: String, _ isTimed: Bool) -> [Substring] {
-    // Where time decides, neither the packets that carry bytes or acknowledge them, nor probes.
+    // Where time decides, neither the packets that carry bytes or acknowledge them, nor the table at the end.
     let data = /[─◀]─ (PSH ACK|ACK) .*─/
-    let text =
+    let table = text.range(of: "\n              fd 3 ")?.lowerBound ?? text.endIndex
+    let text = isTimed ? String(text[..<table]) : text
+    let told =
       !isTimed
       ? text
       : text.split(separator: "\n", omittingEmptySubsequences: false).filter {
         $0.firstMatch(of: data) == nil
       }.joined(
         separator: "\n")
-    let end = text.range(of: "The program has ended")?.lowerBound ?? text.endIndex
-    let last = text[end...].split(separator: "\n").filter { !$0.contains("──") }.joined(separator: "\n")
-    return masked(text[..<end] + last).split { $0.isWhitespace || "│─▶◀".contains($0) }
+    let end = told.range(of: "The program has ended")?.lowerBound ?? told.endIndex
+    let last = told[end...].split(separator: "\n").filter { !$0.contains("──") }.joined(separator: "\n")
+    return masked(told[..<end] + last).split { $0.isWhitespace || "│─▶◀".contains($0) }
   }
 
   @Test(arguments: Course.lessons, [40, 80, 120]) func nothingIsWiderThanTheTerminal(

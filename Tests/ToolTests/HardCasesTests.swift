@@ -106,6 +106,107 @@ enum CProgram {
     }
   }
 
+  /// A vector of many parts that is no longer than the limit stays whole; what stood below the stack stands there again; and of
+  /// an error queue nothing is cut.
+  @Test func whatIsShortStaysWhole() throws {
+    let source = """
+      #include <stdio.h>
+      #include <string.h>
+      #include <unistd.h>
+      #include <sys/uio.h>
+      #include <sys/socket.h>
+      int main() {
+        int p[2]; socketpair(AF_UNIX, SOCK_STREAM, 0, p);
+        char b[4096]; struct iovec v[100];
+        for (int i = 0; i < 100; i++) v[i] = (struct iovec){b, 1};
+        printf("whole %zd\\n", writev(p[0], v, 100));
+        for (int i = 0; i < 100; i++) v[i].iov_len = 1000;
+        printf("parts %zd\\n", writev(p[0], v, 100));
+      #ifdef __x86_64__
+        struct iovec x[2] = {{b, 3000}, {b, 3000}}; unsigned long rax = SYS_WRITEV, changed = 0; long fd = p[0];
+        unsigned char below[512], *at;
+        __asm__ volatile("mov %%rsp, %0" : "=r"(at));
+        volatile unsigned char *stack = at - 640;
+        for (int i = 0; i < 512; i++) stack[i] = i;
+        __asm__ volatile("syscall" : "+a"(rax) : "D"(fd), "S"(x), "d"(2L) : "rcx", "r11", "memory");
+        for (int i = 0; i < 512; i++) changed += stack[i] != (unsigned char)i;
+        printf("moved %ld, changed %lu\\n", (long)rax, changed);
+      #endif
+      }
+      """.replacing("SYS_WRITEV", with: "20")
+    try CProgram.with(source) { path, folder in
+      let story = "\(folder)/story"
+      let result = try Program.run(
+        [
+          Place.product("follow"), "--format", "json", "-o", story, "--inject", "writev:length=4096", "--",
+          path,
+        ])
+      #expect(result.status == 0)
+      #expect(result.lines.prefix(2) == ["whole 100", "parts 4096"])
+      #if arch(x86_64)
+        #expect(result.lines.contains("moved 4096, changed 0"), "\(result.output)")
+      #endif
+      let calls = try StoryLine.all(text(ofFile: story) ?? "").filter { $0.call == "writev" }
+      #expect(calls.first?["injected"] == nil)
+      let second = calls.dropFirst().first?["injected"] as? [String: Any] ?? [:]
+      #expect(second["length"] as? Int == 100_000 && second["left"] as? Int == 4096)
+    }
+  }
+
+  /// What a refused run would have overwritten is kept.
+  @Test func aRefusedRunKeepsTheFile() throws {
+    try Place.withTemporaryFolder { folder in
+      let follow = Place.product("follow")
+      for words in [
+        ["--pid", "99999999"], ["--svg", "/nonexistent/x", "--", "true"], ["--step", "--", "true"],
+        ["--", "/nonexistent"],
+      ] {
+        let file = try Place.file("story", in: folder, "kept\n")
+        #expect(try Program.run([follow, "-o", file] + words).status != 0)
+        #expect(text(ofFile: file) == "kept\n", "\(words)")
+      }
+      let file = try Place.file("story", in: folder, String(repeating: "old ", count: 100_000))
+      #expect(try Program.run([follow, "-o", file, "--", "true"]).status == 0)
+      #expect(text(ofFile: file)?.contains("old") == false)
+    }
+  }
+
+  /// Another program's packets to a listening socket that is this one's too are not kept without end.
+  @Test(.enabled(if: Privilege.canTap && Witness.havePython)) func othersPacketsAreNotHoarded() throws {
+    let script = """
+      import os, socket, sys, threading
+      a = socket.create_server(("127.0.0.1", 0)); x, y = socket.socketpair()
+      if os.fork() == 0:
+          print(os.getpid(), flush=True); x.recv(1); os._exit(0)
+      def serve():
+          c, _ = a.accept()
+          while c.recv(1 << 20): pass
+      threading.Thread(target=serve).start()
+      s = socket.create_connection(a.getsockname()); sys.stdin.readline()
+      for _ in range(2000): s.sendall(bytes(60000))
+      s.close(); print("sent", flush=True); sys.stdin.read(); y.send(b"x"); os.wait()
+      """
+    try Place.withTemporaryFolder { folder in
+      let program = try Program([try Script.python(), try Place.file("program.py", in: folder, script)])
+      let worker = try #require((try program.line()).flatMap { pid_t($0) })
+      let story = "\(folder)/story"
+      let follow = try Program([
+        Place.product("follow"), "--format", "json", "-o", story, "--pid", "\(worker)",
+      ])
+      _ = try Clock.poll { (text(ofFile: story) ?? "").contains("\"waiting\"") ? true : nil }
+      program.write("\n")
+      #expect(try program.line() == "sent")
+      let status = text(ofFile: "/proc/\(follow.process)/status") ?? ""
+      let peak = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }?.split(
+        whereSeparator: \.isWhitespace
+      ).dropFirst().first
+      #expect(peak.flatMap { Int($0) } ?? .max < 120_000, "\(peak ?? "") KiB for 120 MB of packets")
+      program.endInput()
+      #expect(try follow.finish().status == 0)
+      _ = try program.finish()
+    }
+  }
+
   /// An allow-list filter kills a program for a call without a number: errors are not injected into a program that has a
   /// filter and is attached to. And its own requests to a tracer are not answered.
   @Test func aSandboxedProgramIsNotKilled() throws {

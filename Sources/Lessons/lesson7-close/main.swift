@@ -46,12 +46,13 @@ say("Rude ends. The server closes with 4 bytes unread: they are lost, and the cl
 guard write(client, "lost", 4) == 4 else { fail("write") }
 guard close(server) == 0 else { fail("close") }
 guard close(client) == 0 else { fail("close") }
-say("The same on purpose: linger with 0 seconds. No FIN, no TIME_WAIT.")
+say("The same on purpose: linger with 0 seconds.")
 (client, server) = connection(to: listener, at: address)
 var now = linger(l_onoff: 1, l_linger: 0)
 guard setsockopt(server, SOL_SOCKET, SO_LINGER, &now, 8) == 0 else { fail("setsockopt") }
 guard close(server) == 0 else { fail("close") }
 guard close(client) == 0 else { fail("close") }
+say("No FIN, and no TIME_WAIT at either end.")
 
 say("FIN_WAIT1 and LAST_ACK pass too fast to be seen. Hold them: fill the peer's window, then close.")
 (client, server) = connection(to: listener, at: address)

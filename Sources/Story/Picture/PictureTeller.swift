@@ -12,7 +12,6 @@ public final class PictureTeller: Teller {
   public func tell(_ item: StoryItem) {
     switch item {
     case .opening(let opening):
-      output.empty()
       heading = Self.heading(of: opening)
     case .said(let text): picture.add(words: text)
     case .step(let step): picture.add(step)
