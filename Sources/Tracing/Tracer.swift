@@ -97,8 +97,6 @@ public final class Tracer {
   private static let patience: UInt64 = 20_000
   /// So many stops may follow each other before somebody looks for signals.
   private static let busyStops = 64
-  /// A thread that was let go on so shortly ago, in nanoseconds, stood still when what is seen now happened.
-  private static let justNow: UInt64 = 20_000_000
   /// A signal that comes again sooner than this, in nanoseconds, came once.
   private static let echo: UInt64 = 300_000_000
 
@@ -108,6 +106,8 @@ public final class Tracer {
   private var held: Stop?
   private var pending: [Event] = []
   private var stops = 0
+  /// When nothing was left to be looked at: a thread that was let go on since then stood still when what is seen now happened.
+  private var lastIdle: UInt64 = 0
   private var lastInterruption: (signal: Int32, time: UInt64) = (0, 0)
   /// Signals on their way to a process's first thread, with what came with them.
   private var redirected: [pid_t: [Int32: siginfo_t]] = [:]
@@ -302,6 +302,7 @@ public final class Tracer {
         // A program that never rests must not drown a ctrl-C.
         if stops % Self.busyStops == 0, let event = wait(milliseconds: 0, for: interruptions) { return event }
       } else if thread == 0 {
+        lastIdle = Self.now()
         if let event = wait(milliseconds: quietAfter, for: waited) { return event }
       } else if ErrorNumber.last.rawValue == ECHILD {
         return nil
@@ -543,7 +544,7 @@ public final class Tracer {
     }
     // SI_USER or SI_KERNEL: sent to the process.
     guard [0, 0x80].contains(info.si_code), let first = threads[process], !first.isExiting, !first.isLetGo,
-      Self.now() &- first.resumed < Self.justNow || Self.state(of: process) == "t", redirected[process]?[signal] == nil,
+      first.resumed >= lastIdle || Self.state(of: process) == "t", redirected[process]?[signal] == nil,
       !Self.blocks(signal, process)
     else { return false }
     redirected[process, default: [:]][signal] = info
