@@ -168,6 +168,8 @@ public final class Narrator {
       StoryItem.Opening(
         tool: name, command: command, process: tracer.process, isAttached: true, sockets: world.sockets))
     noteForeignCalls(tracer.process, destination(ofLink: "/proc/\(tracer.process)/exe") ?? "This")
+    // Nothing may happen for a long time.
+    _ = teller.flush()
   }
 
   // --- the events, one after the other ---

@@ -181,6 +181,24 @@ import Testing
     }
   }
 
+  /// What it has is told at once, though it may do nothing for a long time.
+  @Test func theBeginningIsToldAtOnce() throws {
+    let program = try Program([
+      try Script.python(), "-c",
+      "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); print('up', flush=True); sys.stdin.read()",
+    ])
+    #expect(try program.line() == "up")
+    try Place.withTemporaryFolder { folder in
+      let story = "\(folder)/story"
+      let follow = try Program([Place.product("follow"), "-o", story, "--pid", "\(program.process)"])
+      _ = try Clock.poll { (text(ofFile: story) ?? "").contains("LISTEN") ? true : nil }
+      follow.send(SIGTERM)
+      #expect(try follow.finish().status == 0)
+    }
+    program.endInput()
+    #expect(try program.finish().status == 0)
+  }
+
   @Test func itsEndIsTold() throws {
     let program = try Program([
       try Script.python(), "-c", "import sys; print('up', flush=True); sys.stdin.read(); sys.exit(7)",
