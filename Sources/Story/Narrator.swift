@@ -236,7 +236,8 @@ public final class Narrator {
         if hasBegun, parent != nil { tell(.process(process, .started(parent: parent))) }
       case .signalled(let process, let signal):
         if hasBegun, !Self.unremarkable.contains(signal) {
-          tell(.process(process, .signalled(signal, isIgnored: isIgnored(signal, by: process))))
+          let isIgnored = ProcessStatus(of: process)?.has(signal, in: "SigIgn") ?? false
+          tell(.process(process, .signalled(signal, isIgnored: isIgnored)))
         }
       case .interrupted(let signal, let fromTerminal):
         if let end = interrupted(signal, fromTerminal: fromTerminal) { return end }
@@ -377,14 +378,6 @@ public final class Narrator {
 
   /// A lesson is in no hurry, and shows the answer with the call that it answers.
   private var awaitsAcknowledgments: Bool { if case .lesson = subject { true } else { false } }
-
-  /// See: proc_pid_status(5), SigIgn
-  private func isIgnored(_ signal: Int32, by process: pid_t) -> Bool {
-    let lines = text(ofFile: "/proc/\(process)/status")?.split(separator: "\n")
-    let mask = lines?.first { $0.hasPrefix("SigIgn:") }?.split(whereSeparator: \.isWhitespace).last
-    guard let bits = mask.flatMap({ UInt64($0, radix: 16) }), (1...64).contains(signal) else { return false }
-    return bits >> UInt64(signal - 1) & 1 == 1
-  }
 
   private func isTold(_ call: SystemCall) -> Bool { options.only?.contains(call) ?? true }
 
@@ -564,21 +557,15 @@ public final class Narrator {
         .note(
           "Options and buffers are not shown: \(refusal.call) was refused (\(refusal.errno.name))\(likely). States and "
             + "queues come from sock_diag alone."))
-    } else if let hidden = tracer.processes.first(where: { tracer.sockets(of: $0) == nil && !isExiting($0) })
-    {
+    } else if let hidden = tracer.processes.first(where: {
+      tracer.sockets(of: $0) == nil && !(ProcessStatus(of: $0)?.isExiting ?? true)
+    }) {
       notedRefusal = true
       tell(
         .note(
           "Process \(hidden) does not let its descriptors be listed (it is not dumpable, prctl(2)): its sockets stand as "
             + "they were last seen."))
     }
-  }
-
-  /// A process on its way out has no descriptors to be listed. See: proc_pid_stat(5), flags; PF_EXITING
-  private func isExiting(_ process: pid_t) -> Bool {
-    let fields = text(ofFile: "/proc/\(process)/stat")?.split(separator: ")").last?.split(separator: " ")
-    guard let flags = fields.flatMap({ $0.count > 6 ? UInt32($0[6]) : nil }) else { return true }
-    return flags & 0x4 != 0
   }
 
   /// Why there are no packets, and how there would be.

@@ -34,25 +34,20 @@ enum TracingRefusal {
 
   /// Why a running process may not be attached to.
   private static func reason(_ thread: pid_t, of process: pid_t) -> String {
-    func number(_ name: String) -> Int? {
-      let line = text(ofFile: "/proc/\(thread)/status")?.split(separator: "\n").first {
-        $0.hasPrefix("\(name):")
-      }
-      return line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Int($0) }
-    }
+    let status = ProcessStatus(of: thread)
     if process == getpid() { return "it is this very program" }
-    if let tracer = number("TracerPid"), tracer != 0 {
+    if let tracer = status?.number("TracerPid"), tracer != 0 {
       let name =
         text(ofFile: "/proc/\(tracer)/comm")?.split(separator: "\n").first.map { "\($0)" }
         ?? "another program"
       return
         "\(name.printable), pid \(tracer), traces \(thread == process ? "it" : "its thread \(thread)") already"
     }
-    if text(ofFile: "/proc/\(thread)/stat")?.split(separator: ")").last?.hasPrefix(" Z") ?? false {
+    if status?.hasEnded ?? false {
       return "it has ended, and its parent has not asked how"
     }
-    if number("Kthread") == 1 { return "it is a thread of the kernel" }
-    if let user = number("Uid"), user != Int(geteuid()), geteuid() != 0 {
+    if status?.number("Kthread") == 1 { return "it is a thread of the kernel" }
+    if let user = status?.number("Uid"), user != Int(geteuid()), geteuid() != 0 {
       return "it belongs to user \(user); as root it can be"
     }
     let scope =

@@ -231,7 +231,7 @@ public final class Tracer {
   /// - Parameter number: a process, or a thread of it.
   /// - Throws: ESRCH where there is none, EPERM where it may not be traced, or is traced already.
   public func attach(to number: pid_t) throws(SystemCallError) {
-    guard let whole = Self.status("Tgid", of: number) else {
+    guard let whole = Self.number("Tgid", of: number) else {
       throw SystemCallError(call: "ptrace", asked: "PTRACE_SEIZE", errno: ErrorNumber(ESRCH))
     }
     process = whole
@@ -253,9 +253,11 @@ public final class Tracer {
           }
           isNew = true
         } catch {
-          let tracer = Self.status("TracerPid", of: thread)
+          let tracer = Self.number("TracerPid", of: thread)
           // One that has ended meanwhile, be it the first, or was born into these hands.
-          if error.errno.rawValue == ESRCH || tracer == getpid() || Self.hasEnded(thread) {
+          if error.errno.rawValue == ESRCH || tracer == getpid()
+            || ProcessStatus(of: thread)?.hasEnded ?? true
+          {
             refusal = error
             continue
           }
@@ -266,15 +268,6 @@ public final class Tracer {
     if threads.isEmpty {
       throw refusal ?? SystemCallError(call: "ptrace", asked: "PTRACE_SEIZE", errno: ErrorNumber(ESRCH))
     }
-  }
-
-  /// Whether a thread has ended, and only its number is left.
-  private static func hasEnded(_ thread: pid_t) -> Bool { state(of: thread) ?? "Z" == "Z" }
-
-  /// "R", "S", "t" … See: proc_pid_stat(5)
-  private static func state(of thread: pid_t) -> String? {
-    let fields = text(ofFile: "/proc/\(thread)/task/\(thread)/stat")?.split(separator: ")").last
-    return fields?.split(separator: " ").first.map(String.init)
   }
 
   /// What an attached program is followed with. A started one has a filter for its tracer besides, and does not outlive it; a
@@ -544,8 +537,8 @@ public final class Tracer {
     }
     // SI_USER or SI_KERNEL: sent to the process.
     guard [0, 0x80].contains(info.si_code), let first = threads[process], !first.isExiting, !first.isLetGo,
-      first.resumed >= lastIdle || Self.state(of: process) == "t", redirected[process]?[signal] == nil,
-      !Self.blocks(signal, process)
+      redirected[process]?[signal] == nil, let status = ProcessStatus(of: process),
+      first.resumed >= lastIdle || status.state == "t", status.has(signal, in: "SigBlk") == false
     else { return false }
     redirected[process, default: [:]][signal] = info
     return clinux_tgkill(process, process, signal) == 0
@@ -555,14 +548,6 @@ public final class Tracer {
     withUnsafeMutablePointer(to: &info) {
       clinux_ptrace(Int(PTRACE_GETSIGINFO), thread, 0, UInt(bitPattern: $0)) != -1
     }
-  }
-
-  /// See: proc_pid_status(5), SigBlk
-  private static func blocks(_ signal: Int32, _ thread: pid_t) -> Bool {
-    let lines = text(ofFile: "/proc/\(thread)/task/\(thread)/status")?.split(separator: "\n")
-    let mask = lines?.first { $0.hasPrefix("SigBlk:") }?.split(whereSeparator: \.isWhitespace).last
-    guard let bits = mask.flatMap({ UInt64($0, radix: 16) }), (1...64).contains(signal) else { return true }
-    return bits >> UInt64(signal - 1) & 1 == 1
   }
 
   private func eventMessage(_ thread: pid_t) -> UInt? {
@@ -575,12 +560,12 @@ public final class Tracer {
 
   /// A thread or process that nobody has spoken of yet.
   private func meet(_ thread: pid_t) {
-    let process = Self.status("Tgid", of: thread) ?? thread
+    let process = Self.number("Tgid", of: thread) ?? thread
     let isNew = tables[process] == nil
     // A child may be met before the event that announces it.
     let parent =
       parents[thread].flatMap { threads[$0]?.process }
-      ?? Self.status("PPid", of: thread).flatMap {
+      ?? Self.number("PPid", of: thread).flatMap {
         tables[$0] == nil ? nil : $0
       }
     if isNew, let parent, let table = tables[parent] { tables[process] = table.copied(to: process) }
@@ -588,12 +573,9 @@ public final class Tracer {
     if isNew { pending.append(.started(process: process, parent: parent)) }
   }
 
-  /// A number out of a process's status: "Tgid", "PPid". See: proc_pid_status(5)
-  private static func status(_ name: String, of thread: pid_t) -> pid_t? {
-    let lines = text(ofFile: "/proc/\(thread)/status")?.split(separator: "\n")
-    return lines?.first { $0.hasPrefix("\(name):") }.flatMap {
-      pid_t($0.dropFirst(name.count + 1).drop { $0 == "\t" })
-    }
+  /// A process or a thread out of a status: "Tgid", "PPid".
+  private static func number(_ name: String, of thread: pid_t) -> pid_t? {
+    ProcessStatus(of: thread)?.number(name).flatMap { pid_t(exactly: $0) }
   }
 
   /// Whichever thread called exec goes on as the process's first; all others are gone.
@@ -759,7 +741,7 @@ public final class Tracer {
   /// Whether a call can be left out. To an attached program's own seccomp filter a call that is left out has the number -1,
   /// which may kill it. (One that was started has its filters asked before.) See: seccomp(2), proc_pid_status(5)
   private func canBeSkipped(_ call: Call) -> Bool {
-    guard isAttached, Self.status("Seccomp", of: call.thread) ?? 0 != 0 else { return true }
+    guard isAttached, ProcessStatus(of: call.thread)?.number("Seccomp") ?? 0 != 0 else { return true }
     hasOwnFilter = true
     return false
   }

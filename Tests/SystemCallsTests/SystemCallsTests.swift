@@ -105,3 +105,17 @@ import Testing
     #expect(SocketAddress.ipv4(address: [], port: 1).description == "(not an address):1")
   }
 }
+
+@Suite struct ProcessStatusTests {
+  @Test func ofThisProcess() throws {
+    let status = try #require(ProcessStatus(of: getpid()))
+    #expect(status.number("Tgid") == Int(getpid()))
+    #expect(status.number("PPid") == Int(getppid()))
+    #expect(status.number("Uid") == Int(getuid()))
+    #expect(status.number("NoSuchLine") == nil)
+    #expect(!status.hasEnded && !status.isExiting)
+    #expect(status.has(SIGKILL, in: "SigBlk") == false && status.has(SIGKILL, in: "SigIgn") == false)
+    #expect(status.has(0, in: "SigIgn") == nil && status.has(65, in: "SigIgn") == nil)
+    #expect(ProcessStatus(of: 0) == nil && ProcessStatus(of: .max) == nil)
+  }
+}

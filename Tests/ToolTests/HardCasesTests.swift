@@ -10,13 +10,32 @@ enum CProgram {
   static let compiler: String? = ["clang", "cc", "gcc"].lazy.compactMap(Witness.path).first
   static var canCompile: Bool { Witness.areRequired || compiler != nil }
 
+  /// What each program may use.
+  private static let prelude = """
+    #define _GNU_SOURCE
+    #include <stdio.h>
+    #include <unistd.h>
+    #include <sys/syscall.h>
+    /* Until the kernel says that a thread sleeps in this call; at a stop of its tracer it is in another state. */
+    static void await(int thread, long call) {
+      for (;;) {
+        char path[64], state = 0; long number = -1; FILE *f;
+        sprintf(path, "/proc/self/task/%d/syscall", thread); if (f = fopen(path, "r")) { fscanf(f, "%ld", &number); fclose(f); }
+        sprintf(path, "/proc/self/task/%d/stat", thread); if (f = fopen(path, "r")) { fscanf(f, "%*d (%*[^)]) %c", &state); fclose(f); }
+        if (number == call && state == 'S') return;
+        usleep(1000);
+      }
+    }
+
+    """
+
   /// Compiles a program, and has `body` do something with it.
   static func with<Result>(_ source: String, _ body: (_ path: String, _ folder: String) throws -> Result)
     throws -> Result
   {
     let compiler = try #require(compiler)
     return try Place.withTemporaryFolder { folder in
-      let file = try Place.file("program.c", in: folder, "#define _GNU_SOURCE\n" + source)
+      let file = try Place.file("program.c", in: folder, prelude + "\n" + source)
       let built = try Program.run([compiler, "-O1", "-w", "-pthread", "-o", "\(folder)/program", file])
       #expect(built.status == 0, "\(built.errors)")
       return try body("\(folder)/program", folder)
@@ -53,17 +72,19 @@ enum CProgram {
       #include <pthread.h>
       #include <sys/uio.h>
       #include <sys/wait.h>
+      #include <sys/syscall.h>
       #include <sys/socket.h>
       static char b0[10], b1[10], b[64] = "abcdefghijklmnopqrstuvwxyz";
       static struct iovec v[2] = {{b0, 10}, {b1, 10}};
       static const struct iovec fixed[2] = {{b, 8}, {b + 8, 8}};
       static int s[2], d[2], p[2];
-      static void *reader(void *x) { printf("readv %zd\\n", readv(s[0], v, 2)); return 0; }
+      static volatile int readerThread;
+      static void *reader(void *x) { readerThread = gettid(); printf("readv %zd\\n", readv(s[0], v, 2)); return 0; }
       int main() {
         socketpair(AF_UNIX, SOCK_STREAM, 0, s); socketpair(AF_UNIX, SOCK_DGRAM, 0, d); socketpair(AF_UNIX, SOCK_STREAM, 0, p);
         pthread_t t; pthread_create(&t, 0, reader, 0);
-        char path[64], state = 0; int tid = 0;
-        usleep(300000);
+        while (!readerThread) usleep(1000);
+        await(readerThread, SYS_readv);
         printf("meanwhile %zu %zu\\n", v[0].iov_len, v[1].iov_len);
         write(d[1], "abcdefghijklmnopqrst", 20); printf("datagram %zd\\n", readv(d[0], v, 2)); fflush(stdout);
         if (!fork()) { printf("child %zu %zu\\n", v[0].iov_len, v[1].iov_len); fflush(stdout); _exit(0); }
@@ -364,8 +385,9 @@ enum CProgram {
       #include <pthread.h>
       #include <unistd.h>
       #include <sys/socket.h>
-      #include <netinet/in.h>
-      static void *work(void *x) { usleep(50000); execl("/bin/sleep", "sleep", "0.7", (char *)0); return 0; }
+      #include <stdio.h>
+      #include <sys/syscall.h>
+      static void *work(void *x) { await(getpid(), SYS_accept); execl("/bin/sleep", "sleep", "0.7", (char *)0); return 0; }
       int main() { int l = socket(AF_INET, SOCK_STREAM, 0); listen(l, 4); pthread_t t; pthread_create(&t, 0, work, 0); accept(l, 0, 0); }
       """
     try CProgram.with(source) { path, folder in
