@@ -118,8 +118,14 @@ public final class Program {
     _ command: [String], input: String = "", environment: [String: String] = [:], deadline: Double = 60
   ) throws -> Result {
     let program = try Program(command, environment: environment)
-    program.write(input)
-    program.endInput()
+    // Beside the reading: a program that answers as it reads would else wait for its reader, and that for it.
+    let end = program.input
+    program.input = -1
+    DispatchQueue.global().async {
+      var text = input
+      text.withUTF8 { try? writeAll(UnsafeRawBufferPointer($0), to: end) }
+      Glibc.close(end)
+    }
     return try program.finish(deadline: deadline)
   }
 
