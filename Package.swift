@@ -12,6 +12,12 @@ func lesson(_ name: String) -> Target {
   .executableTarget(name: name, dependencies: ["CLinux", "LessonSupport"], path: "Sources/Lessons/\(name)")
 }
 
+func server(_ name: String) -> Target {
+  .executableTarget(
+    name: name, dependencies: ["CLinux", "SystemCalls", "CommandLineTool", "Sockets"],
+    path: "Sources/Servers/\(name)")
+}
+
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .testTarget(
     name: name, dependencies: dependencies + ["TestSupport"], path: "Tests/\(name)",
@@ -30,15 +36,24 @@ let package = Package(
     library("SystemCalls", ["CLinux"]),
     library("CommandLineTool", ["CLinux", "SystemCalls"]),
     library("KernelState", ["CLinux", "SystemCalls"]),
+    library("Sockets", ["CLinux", "SystemCalls"]),
     library("Tracing", ["CLinux", "SystemCalls"]),
     library("Story", ["CLinux", "SystemCalls", "CommandLineTool", "KernelState", "Tracing"]),
     library("LessonSupport", ["CLinux", "SystemCalls", "CommandLineTool", "Tracing", "Story"]),
     .executableTarget(
       name: "follow", dependencies: ["CLinux", "SystemCalls", "CommandLineTool", "Tracing", "Story"],
       path: "Sources/Tools/follow"),
+    library("LoadGeneration", ["CLinux", "SystemCalls", "Sockets"]),
+    .executableTarget(
+      name: "load", dependencies: ["CLinux", "SystemCalls", "CommandLineTool", "Sockets", "LoadGeneration"],
+      path: "Sources/Tools/load"),
+    server("echo-server"),
+    server("echo-client"),
     .target(name: "TestSupport", dependencies: ["SystemCalls"], path: "Tests/TestSupport"),
     tests("SystemCallsTests", ["SystemCalls"]),
     tests("CommandLineToolTests", ["CommandLineTool"]),
+    tests("SocketsTests", ["Sockets", "SystemCalls"]),
+    tests("ServerTests", ["echo-server", "echo-client", "load", "follow", "SystemCalls"]),
     tests("KernelStateTests", ["KernelState", "SystemCalls"]),
     tests("TracingTests", ["CLinux", "Tracing"]),
     tests("StoryTests", ["Story", "Tracing", "KernelState", "SystemCalls", "CommandLineTool"]),

@@ -12,11 +12,15 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
@@ -113,6 +117,17 @@ static inline int clinux_ioctl(int fd, unsigned long request, void *_Nullable ar
 
 /// The symbolic name of an errno ("EADDRINUSE"), or null. See: strerrorname_np(3)
 extern const char *_Nullable strerrorname_np(int number);
+
+/// Lets a process run on one processor of the first 64 only. See: sched_setaffinity(2)
+static inline int clinux_pin(pid_t process, unsigned processor) {
+  unsigned long mask = processor < 64 ? 1UL << processor : 0;
+  return (int)syscall(SYS_sched_setaffinity, (long)process, (long)sizeof mask, (long)&mask);
+}
+
+/// See: wait4(2): what a child has used, once it has ended.
+static inline pid_t clinux_wait4(pid_t process, int *_Nonnull status, struct rusage *_Nonnull usage) {
+  return (pid_t)syscall(SYS_wait4, (long)process, (long)status, 0L, (long)usage);
+}
 
 /// See: tgkill(2)
 static inline int clinux_tgkill(pid_t process, pid_t thread, int signal) {

@@ -27,8 +27,13 @@ public struct CommandLineSyntax: Sendable {
   public let options: [Option]
   /// What follows the options ("-- COMMAND [ARGS…]"), or nil where nothing may.
   public let operands: String?
+  /// Whether options may follow an operand. Not where the operands are another command with options of its own.
+  public let mixesOperands: Bool
 
-  public init(command: String, purpose: String, options: [Option], operands: String? = nil) {
+  public init(
+    command: String, purpose: String, options: [Option], operands: String? = nil, mixesOperands: Bool = false
+  ) {
+    self.mixesOperands = mixesOperands
     self.command = command
     self.purpose = purpose
     self.options =
@@ -63,7 +68,7 @@ public struct CommandLineSyntax: Sendable {
   /// Takes the command line apart. Throws a `Complaint` with status 2 that names the word that made no sense.
   ///
   /// Options may stand as `--name VALUE` or `--name=VALUE`. With `operands`, the first word that is no option, or `--`,
-  /// ends the options.
+  /// ends the options, unless the syntax mixes both; then `--` alone does.
   public func parse(_ words: [String]) throws(Complaint) -> Arguments {
     var arguments = Arguments(command: command)
     var index = words.startIndex
@@ -71,10 +76,14 @@ public struct CommandLineSyntax: Sendable {
       let word = words[index]
       index += 1
       if word == "--" {
-        arguments.operands = Array(words[index...])
+        arguments.operands += words[index...]
         break
       }
       guard word.hasPrefix("-"), word != "-" else {
+        if mixesOperands {
+          arguments.operands.append(word)
+          continue
+        }
         if operands != nil {
           arguments.operands = Array(words[(index - 1)...])
           break

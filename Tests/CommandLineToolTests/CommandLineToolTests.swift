@@ -46,6 +46,10 @@ import Testing
     #expect(try syntax.parse(["--x", "--", "ls", "--x"]).operands == ["ls", "--x"])
     #expect(try syntax.parse(["ls", "-l"]).operands == ["ls", "-l"])
     #expect(try syntax.parse([]).operands.isEmpty)
+    let mixed = CommandLineSyntax(
+      command: "tool", purpose: "", options: [.init("x", help: "")], operands: "A B", mixesOperands: true)
+    let both = try mixed.parse(["a", "--x", "b", "--", "--x"])
+    #expect(both.operands == ["a", "b", "--x"] && both.has("x"))
   }
 
   @Test(arguments: [40, 80, 200])

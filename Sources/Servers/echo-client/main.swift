@@ -1,0 +1,36 @@
+// Sends its standard input to a server, and prints what comes back.
+
+import CommandLineTool
+import Glibc
+import Sockets
+import SystemCalls
+
+let name = "echo-client"
+
+let syntax = CommandLineSyntax(
+  command: name,
+  purpose:
+    "Sends its standard input to a server and prints the answer. At the end of the input it ends its direction only, and reads "
+    + "on until the server has ended its own.",
+  options: [], operands: "HOST:PORT", mixesOperands: true)
+
+func run() throws(Complaint) {
+  let arguments = try syntax.parse(Array(CommandLine.arguments.dropFirst()))
+  if arguments.has("help") {
+    print(syntax.help(width: Terminal(descriptor: STDOUT_FILENO).width), terminator: "")
+    return
+  }
+  guard let place = arguments.operands.first, arguments.operands.count == 1 else {
+    throw .usage("where is the server? echo-client HOST:PORT")
+  }
+  let address: SocketAddress
+  do throws(AddressMistake) { address = try SocketAddress(place) } catch { throw .usage("\(error)") }
+  signal(SIGPIPE, SIG_IGN)
+  do throws(SystemCallError) { try EchoClient(to: address).run() } catch {
+    // Whoever reads the answer has gone: no more to do, and no more to say.
+    if error.call == "write", error.errno.rawValue == EPIPE { exit(ExitStatus.outputClosed) }
+    throw Complaint("\(error)")
+  }
+}
+
+do throws(Complaint) { try run() } catch { exit(command: name, complaint: error) }

@@ -1,0 +1,107 @@
+import CLinux
+import Glibc
+import SystemCalls
+
+/// What a descriptor is ready for. See: epoll_ctl(2)
+public struct Readiness: OptionSet, Sendable {
+  public let rawValue: UInt32
+  public init(rawValue: UInt32) { self.rawValue = rawValue }
+
+  /// A read would not wait; at the end of the stream, or after an error, it would not either.
+  public static let readable = Readiness(rawValue: EPOLLIN.rawValue)
+  /// A write would not wait.
+  public static let writable = Readiness(rawValue: EPOLLOUT.rawValue)
+  /// The connection is over in both directions. Always reported.
+  public static let hungUp = Readiness(rawValue: EPOLLHUP.rawValue)
+  /// An error waits to be read. Always reported.
+  public static let failed = Readiness(rawValue: EPOLLERR.rawValue)
+}
+
+/// Who is told that a descriptor is ready.
+public protocol EventHandler: AnyObject {
+  func ready(_ readiness: Readiness)
+}
+
+/// One thread, many descriptors: waits until some of them are ready, and tells their handlers, one after the other.
+///
+/// Level-triggered: what is not dealt with is reported again. So a handler does a bounded piece of work each time, one read
+/// say, and a busy peer gets no more turns than the others. A loop belongs to the thread that runs it.
+///
+/// See: epoll(7)
+public final class EventLoop {
+  private let epoll: Descriptor
+  private let events: UnsafeMutableBufferPointer<epoll_event>
+  /// By descriptor: the kernel always gives the lowest free number.
+  private var handlers: [(any EventHandler)?] = []
+  private var isStopped = false
+
+  /// Room for one read, which all handlers of this loop share: no idle connection holds a buffer.
+  public let scratch: UnsafeMutableRawBufferPointer
+
+  /// At most so many are told before the kernel is asked again.
+  private static let batch = 512
+
+  /// - Parameter scratchSize: bytes; one read takes no more.
+  /// - Throws: EMFILE, ENFILE or ENOMEM of `epoll_create1`.
+  public init(scratchSize: Int = 64 * 1024) throws(SystemCallError) {
+    epoll = Descriptor(
+      owning: try systemCall("epoll_create1") { epoll_create1(Int32(EPOLL_CLOEXEC)) })
+    events = .allocate(capacity: Self.batch)
+    scratch = .allocate(byteCount: scratchSize, alignment: 16)
+  }
+
+  deinit {
+    events.deallocate()
+    scratch.deallocate()
+  }
+
+  /// Watches a descriptor from now on.
+  ///
+  /// - Throws: ENOSPC where /proc/sys/fs/epoll/max_user_watches is reached, EPERM for a file that cannot be waited for.
+  public func add(_ descriptor: Int32, for interest: Readiness, _ handler: any EventHandler)
+    throws(SystemCallError)
+  {
+    try control(EPOLL_CTL_ADD, descriptor, interest)
+    let place = Int(descriptor)
+    if place >= handlers.count { handlers += Array(repeating: nil, count: place + 1 - handlers.count) }
+    handlers[place] = handler
+  }
+
+  /// Watches it for something else; for nothing but its end with `[]`.
+  public func change(_ descriptor: Int32, to interest: Readiness) throws(SystemCallError) {
+    try control(EPOLL_CTL_MOD, descriptor, interest)
+  }
+
+  /// Forgets a descriptor, which is then to be closed: that takes it out of the kernel's list, too.
+  public func forget(_ descriptor: Int32) {
+    if handlers.indices.contains(Int(descriptor)) { handlers[Int(descriptor)] = nil }
+  }
+
+  private func control(_ operation: Int32, _ descriptor: Int32, _ interest: Readiness) throws(SystemCallError)
+  {
+    var event = epoll_event()
+    event.events = interest.rawValue
+    event.data.fd = descriptor
+    try systemCall("epoll_ctl", "\(descriptor)") { epoll_ctl(epoll.number, operation, descriptor, &event) }
+  }
+
+  /// Ends `run` when the handlers of this turn have been told.
+  public func stop() { isStopped = true }
+
+  /// Waits and tells, until `stop`.
+  ///
+  /// - Throws: what `epoll_wait` failed with.
+  public func run() throws(SystemCallError) {
+    while !isStopped {
+      let count = try systemCall("epoll_wait") {
+        epoll_wait(epoll.number, events.baseAddress, Int32(Self.batch), -1)
+      }
+      for place in 0..<Int(count) {
+        let event = events[place]
+        // One that an earlier handler of this turn has forgotten is nobody's.
+        guard let handler = handlers[Int(event.data.fd)] else { continue }
+        handler.ready(Readiness(rawValue: event.events))
+      }
+    }
+  }
+}

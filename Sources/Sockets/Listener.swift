@@ -1,0 +1,158 @@
+import CLinux
+import Glibc
+import SystemCalls
+
+/// A limit on connections, which several listeners may share.
+public protocol ConnectionLimit: AnyObject, Sendable {
+  /// Takes a place for one connection; false where there is none.
+  func take() -> Bool
+  /// Gives a place back.
+  func giveBack()
+}
+
+/// A listening socket on a loop.
+public final class Listener: EventHandler {
+  private let socket: Descriptor
+  private let loop: EventLoop
+  private let limit: (any ConnectionLimit)?
+  private let accepted: (consuming Descriptor, SocketAddress?) -> Void
+  private var rest: LoopTimer?
+  private var isResting = false
+  /// Where it listens: with the port that the kernel chose, where 0 was asked for.
+  public let address: SocketAddress
+  /// How often no connection could be taken, since there was no descriptor or no memory left for it.
+  public private(set) var shortages: UInt64 = 0
+
+  /// At most so many are accepted in one turn: those that are connected have to get theirs.
+  private static let batch = 64
+  /// How long it looks away where it cannot accept, in milliseconds. A listener with somebody in its queue is always ready.
+  private static let restTime = 50
+
+  /// Binds, listens and watches.
+  ///
+  /// - Parameters:
+  ///   - backlog: so many connections may wait; net.core.somaxconn caps it.
+  ///   - sharesPort: SO_REUSEPORT, so that each thread may have a listener on the same port.
+  ///   - limit: is asked for a place before each accept. The place is its taker's to give back.
+  ///   - accepted: gets each connection, non-blocking, close-on-exec and with TCP_NODELAY.
+  /// - Throws: what `socket`, `bind` or `listen` failed with: EADDRINUSE, EACCES, EADDRNOTAVAIL …
+  public init(
+    at address: SocketAddress, backlog: Int32 = 4096, sharesPort: Bool = false,
+    limit: (any ConnectionLimit)? = nil,
+    on loop: EventLoop, _ accepted: @escaping (consuming Descriptor, SocketAddress?) -> Void
+  ) throws(SystemCallError) {
+    socket = try Self.bound(to: address, sharesPort: sharesPort)
+    let number = socket.number
+    try systemCall("listen", "\(address)") { listen(number, backlog) }
+    self.address = SocketAddress.local(of: number) ?? address
+    self.loop = loop
+    self.limit = limit
+    self.accepted = accepted
+    try loop.add(number, for: .readable, self)
+    // Made now: when it is needed there may be no descriptor left for it.
+    rest = try LoopTimer(on: loop) { [unowned self] in resume() }
+  }
+
+  /// Whether a listener of one's own could have the address: to be asked before sharing it, for sharing asks nobody.
+  ///
+  /// - Throws: EADDRINUSE, EACCES, EADDRNOTAVAIL …
+  public static func check(_ address: SocketAddress) throws(SystemCallError) {
+    _ = try bound(to: address, sharesPort: false)
+  }
+
+  private static func bound(to address: SocketAddress, sharesPort: Bool) throws(SystemCallError) -> Descriptor
+  {
+    let type = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
+    let socket = Descriptor(owning: try systemCall("socket") { Glibc.socket(address.family, type, 0) })
+    let number = socket.number
+    func set(_ level: Int32, _ option: Int32, _ name: String) throws(SystemCallError) {
+      var on: Int32 = 1
+      try systemCall("setsockopt", name) {
+        setsockopt(number, level, option, &on, socklen_t(MemoryLayout<Int32>.size))
+      }
+    }
+    if address.family != AF_UNIX {
+      // What is left of an earlier run's connections, in TIME_WAIT, does not hold the port back.
+      try set(SOL_SOCKET, SO_REUSEADDR, "SO_REUSEADDR")
+      if sharesPort { try set(SOL_SOCKET, SO_REUSEPORT, "SO_REUSEPORT") }
+      // What it accepts inherits this.
+      try set(Int32(IPPROTO_TCP), TCP_NODELAY, "TCP_NODELAY")
+    }
+    try systemCall("bind", "\(address)") { address.withSockaddr { bind(number, $0, $1) } }
+    return socket
+  }
+
+  public func ready(_ readiness: Readiness) {
+    for _ in 0..<Self.batch { if !acceptOne() { return } }
+  }
+
+  /// Accepts what waits in the queue now, as far as that is possible.
+  public func acceptAll() {
+    while acceptOne() {}
+  }
+
+  /// Looks again, where it has looked away: there may be room now.
+  public func resume() {
+    guard isResting else { return }
+    isResting = false
+    rest?.stop()
+    try? loop.change(socket.number, to: .readable)
+  }
+
+  /// False where there is nothing more to accept now.
+  private func acceptOne() -> Bool {
+    guard limit?.take() ?? true else {
+      takeRest()
+      return false
+    }
+    var storage = sockaddr_storage()
+    var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+    let connection = withUnsafeMutablePointer(to: &storage) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        accept4(socket.number, $0, &length, Int32(SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue))
+      }
+    }
+    if connection >= 0 {
+      let peer = withUnsafeBytes(of: &storage) { SocketAddress(bytes: $0.prefix(Int(length))) }
+      accepted(Descriptor(owning: connection), peer)
+      return true
+    }
+    let failure = ErrorNumber.last.rawValue
+    limit?.giveBack()
+    switch failure {
+    case EAGAIN: return false
+    case EMFILE, ENFILE, ENOBUFS, ENOMEM:
+      shortages += 1
+      takeRest()
+      return false
+    // A connection that failed while it waited is the peer's affair. See: accept(2), "Error handling"
+    default: return true
+    }
+  }
+
+  /// Looks away for a while. Clients wait in the accept queue meanwhile.
+  private func takeRest() {
+    guard !isResting, (try? loop.change(socket.number, to: [])) != nil else { return }
+    isResting = true
+    rest?.start(milliseconds: Self.restTime)
+  }
+
+  /// Watches no more. The socket is closed with its last reference: connections that nobody has accepted are reset.
+  public func close() {
+    rest?.stop()
+    rest = nil
+    loop.forget(socket.number)
+  }
+}
+
+extension SocketAddress {
+  /// The address that a socket is bound to. See: getsockname(2)
+  public static func local(of descriptor: Int32) -> SocketAddress? {
+    var storage = sockaddr_storage()
+    var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+    let result = withUnsafeMutablePointer(to: &storage) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &length) }
+    }
+    return result == 0 ? withUnsafeBytes(of: &storage) { SocketAddress(bytes: $0.prefix(Int(length))) } : nil
+  }
+}

@@ -1,0 +1,128 @@
+// Puts a server under load, and says how it fared: load echo HOST:PORT
+
+import CLinux
+import CommandLineTool
+import Glibc
+import LoadGeneration
+import Sockets
+import SystemCalls
+
+let name = "load"
+
+let syntax = CommandLineSyntax(
+  command: name,
+  purpose:
+    "Sends messages to an echo server, looks at every byte that comes back, and counts. A closed loop sends the next message when "
+    + "one has come back; with --rate messages are due at fixed times, and late ones count from then. The server runs already, or "
+    + "is started: with --server on one processor, while this runs on another.",
+  options: [
+    .init("connections", value: "N", help: "connections at once (64)"),
+    .init("size", value: "BYTES", help: "bytes a message (64)"),
+    .init("pipelining", value: "N", help: "messages on their way at once on each connection (1)"),
+    .init("duration", value: "S", help: "seconds to count (2); a warm-up comes before"),
+    .init("rate", value: "N", help: "messages a second over all connections, at fixed times"),
+    .init("server", value: "COMMAND", help: "start this server; it prints 'listening on HOST:PORT' first"),
+    .init("versus", value: "COMMAND", help: "and this one, in turn with the other; prints the ratio"),
+    .init("runs", value: "N", help: "runs of each (1; 5 with --versus); medians are printed"),
+    .init("same-core", help: "server and generator share one processor"),
+    .init("format", choices: ["text", "json"], help: "how to print it"),
+  ],
+  operands: "echo [HOST:PORT]", mixesOperands: true)
+
+struct Measurement {
+  var result: LoadResult
+  /// Processor time of the server a message, in microseconds; nil where it was not started here.
+  var cost: Double?
+}
+
+func run() throws -> Int32 {
+  let arguments = try syntax.parse(Array(CommandLine.arguments.dropFirst()))
+  if arguments.has("help") {
+    print(syntax.help(width: Terminal(descriptor: STDOUT_FILENO).width), terminator: "")
+    return ExitStatus.success
+  }
+  guard arguments.operands.first == "echo", arguments.operands.count <= 2 else {
+    throw Complaint.usage("what is to be done? load echo HOST:PORT, or load echo --server COMMAND")
+  }
+  var plan = LoadPlan()
+  plan.connections = try arguments.number("connections", in: 1...100_000) ?? plan.connections
+  plan.size = try arguments.number("size", in: 1...1 << 26) ?? plan.size
+  plan.pipelining = try arguments.number("pipelining", in: 1...100_000) ?? plan.pipelining
+  plan.duration = Double(try arguments.number("duration", in: 1...86_400) ?? 2)
+  plan.rate = try arguments.number("rate", in: 1...100_000_000).map(Double.init)
+  raiseDescriptorLimit()
+  signal(SIGPIPE, SIG_IGN)
+
+  var commands: [String?]
+  var address: SocketAddress?
+  if let place = arguments.operands.dropFirst().first {
+    if arguments.has("server") || arguments.has("versus") {
+      throw Complaint.usage("either a server that runs, HOST:PORT, or --server and --versus")
+    }
+    do throws(AddressMistake) { address = try SocketAddress(place) } catch {
+      throw Complaint.usage("\(error)")
+    }
+    commands = [nil]
+  } else {
+    guard let server = arguments["server"] else {
+      throw Complaint.usage("which server? HOST:PORT, or --server COMMAND")
+    }
+    commands = [server]
+    if let other = arguments["versus"] { commands.append(other) }
+  }
+  let runs = try arguments.number("runs", in: 1...1000) ?? (commands.count > 1 ? 5 : 1)
+  let isSplit = sysconf(Int32(_SC_NPROCESSORS_ONLN)) > 1 && !arguments.has("same-core") && address == nil
+  if address == nil { _ = clinux_pin(0, isSplit ? 1 : 0) }
+
+  var measurements: [[Measurement]] = commands.map { _ in [] }
+  let isAtTerminal = Terminal(descriptor: STDERR_FILENO).isTerminal
+  for run in 0..<runs {
+    for (place, command) in commands.enumerated() {
+      func progress(_ so: LoadResult) {
+        guard isAtTerminal else { return }
+        printToStandardError("\r\(run + 1)/\(runs) \(command ?? "") \(Int(so.perSecond)) a second \u{1b}[K\r")
+      }
+      measurements[place].append(try measure(command, address, plan, progress: progress))
+    }
+  }
+  let rows = zip(commands, measurements).map { Row(name: $0 ?? "\(address.map { "\($0)" } ?? "")", $1) }
+  let output = Output(descriptor: STDOUT_FILENO)
+  output.write(
+    arguments["format"] == "json" ? rows.map { $0.json.line + "\n" }.joined() : Row.table(rows, plan))
+  output.flush()
+  return rows.allSatisfy(\.isClean) ? ExitStatus.success : ExitStatus.failure
+
+  func measure(
+    _ command: String?, _ address: SocketAddress?, _ plan: LoadPlan, progress: @escaping (LoadResult) -> Void
+  ) throws -> Measurement {
+    guard let command else {
+      guard let address else { throw Complaint.usage("no server") }
+      return Measurement(result: try EchoLoad(plan, to: address, progress: progress).run())
+    }
+    let server = try ServerUnderLoad(command, on: 0)
+    let result: LoadResult
+    do { result = try EchoLoad(plan, to: server.address, progress: progress).run() } catch {
+      _ = server.end()
+      throw error
+    }
+    let seconds = server.end()
+    return Measurement(
+      result: result, cost: result.allMessages > 0 ? seconds * 1e6 / Double(result.allMessages) : nil)
+  }
+}
+
+func raiseDescriptorLimit() {
+  var limit = rlimit()
+  let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+  guard getrlimit(resource, &limit) == 0 else { return }
+  limit.rlim_cur = limit.rlim_max
+  setrlimit(resource, &limit)
+}
+
+do {
+  exit(try run())
+} catch let complaint as Complaint {
+  exit(command: name, complaint: complaint)
+} catch {
+  exit(command: name, complaint: Complaint("\(error)"))
+}

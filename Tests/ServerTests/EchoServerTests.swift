@@ -1,0 +1,356 @@
+import Foundation
+import Glibc
+import SystemCalls
+import TestSupport
+import Testing
+
+/// A server that a test started, and plain Python clients.
+struct EchoUnderTest {
+  let program: Program
+  let port: String
+
+  init(_ options: [String] = [], within place: [String] = [], by tool: [String] = []) throws {
+    program = try Program(place + tool + [Place.product("echo-server")] + options)
+    let line = try #require(try program.line())
+    #expect(line.hasPrefix("listening on 127.0.0.1:"))
+    port = String(line.split(separator: ":").last ?? "")
+  }
+
+  /// Runs a Python program that finds `port` and some helpers, and returns what it printed.
+  @discardableResult
+  func client(_ body: String, deadline: Double = 60) throws -> String {
+    let script = """
+      import os, socket, struct, sys, threading, time, hashlib
+      port = \(port)
+      def dial():
+          s = socket.create_connection(("127.0.0.1", port), 30); return s
+      def rest(s):
+          b = b""
+          while True:
+              d = s.recv(65536)
+              if not d: return b
+              b += d
+      def exchange(s, data):
+          # Sends and reads at once, ends its own direction, and returns what came back.
+          out = []
+          reader = threading.Thread(target=lambda: out.append(rest(s))); reader.start()
+          s.sendall(data); s.shutdown(socket.SHUT_WR); reader.join(); return out[0]
+
+      """
+    let result = try Program.run([try #require(Witness.python), "-c", script + body], deadline: deadline)
+    #expect(result.status == 0, "\(result.errors)")
+    return result.output
+  }
+
+  func text(_ file: String) -> String { SystemCalls.text(ofFile: "/proc/\(program.process)/\(file)") ?? "" }
+
+  func number(_ name: String) -> Int {
+    text("status").split(separator: "\n").first { $0.hasPrefix("\(name):") }?.split(
+      whereSeparator: \.isWhitespace
+    ).dropFirst()
+      .first.flatMap { Int($0) } ?? 0
+  }
+
+  func end(_ signal: Int32 = SIGTERM) throws -> Program.Result {
+    program.send(signal)
+    return try program.finish()
+  }
+}
+
+@Suite(.enabled(if: Witness.havePython)) struct EchoServerTests {
+  @Test(arguments: [[], ["--threads", "4"]]) func manyClientsWithHalfClose(options: [String]) throws {
+    let server = try EchoUnderTest(options)
+    let output = try server.client(
+      """
+      bad = []
+      def one():
+          data = os.urandom(1 << 20)
+          if exchange(dial(), data) != data: bad.append(1)
+      threads = [threading.Thread(target=one) for _ in range(200)]
+      for t in threads: t.start()
+      for t in threads: t.join()
+      print(len(bad))
+      """, deadline: 120)
+    #expect(output == "0\n")
+    #expect(try server.end().status == 0)
+  }
+
+  @Test func aByteAtATime() throws {
+    let server = try EchoUnderTest()
+    #expect(
+      try server.client(
+        """
+        s = dial(); s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1); data = bytes(range(256)); back = b""
+        for b in data: s.send(bytes([b])); back += s.recv(1)
+        print(back == data)
+        """) == "True\n")
+    #expect(try server.end().status == 0)
+  }
+
+  @Test func aSlowReader() throws {
+    let server = try EchoUnderTest()
+    #expect(
+      try server.client(
+        """
+        s = dial(); data = os.urandom(8 << 20); back = bytearray()
+        writer = threading.Thread(target=lambda: (s.sendall(data), s.shutdown(socket.SHUT_WR))); writer.start()
+        while True:
+            d = s.recv(20000)
+            if not d: break
+            back += d; time.sleep(0.001)
+        writer.join(); print(bytes(back) == data)
+        """) == "True\n")
+    #expect(try server.end().status == 0)
+  }
+
+  /// Resets, silence, and clients that never read: nobody else notices, and it costs little.
+  @Test func badPeers() throws {
+    let server = try EchoUnderTest()
+    try server.client("s = dial(); s.send(b'x'); s.recv(1)")
+    let before = server.number("VmRSS")
+    let output = try server.client(
+      """
+      silent = [dial() for _ in range(50)]
+      for _ in range(50):
+          s = dial(); s.send(os.urandom(5000)); s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)); s.close()
+      deaf = []
+      for _ in range(20):
+          s = dial(); s.setblocking(False); deaf.append(s)
+          try:
+              while True: s.send(bytes(65536))
+          except BlockingIOError: pass
+      data = os.urandom(1 << 20); print(exchange(dial(), data) == data, flush=True)
+      for line in open("/proc/\(server.program.process)/status"):
+          if line.startswith("VmRSS"): print(line.split()[1])
+      """)
+    let lines = output.split(separator: "\n")
+    #expect(lines.first == "True")
+    let after = try #require(lines.last.flatMap { Int($0) })
+    #expect(after - before < 20 * 256, "\(after - before) KiB for 20 deaf clients")
+    #expect(try server.end().status == 0)
+  }
+
+  /// With a limit of 64 descriptors further clients wait their turn; the server does not spin, and serves those that it has.
+  @Test func fewDescriptors() throws {
+    let server = try EchoUnderTest(within: ["/bin/sh", "-c", "ulimit -n 64 && exec \"$@\"", "sh"])
+    let output = try server.client(
+      """
+      all = [dial() for _ in range(100)]
+      for s in all[:40]: s.send(b"x"); assert s.recv(1) == b"x"
+      def used():
+          f = open("/proc/\(server.program.process)/stat").read().split(")")[1].split(); return int(f[11]) + int(f[12])
+      a = used(); time.sleep(1); print("spins" if used() - a > 20 else "rests")
+      for s in all[:60]: s.close()
+      for s in all[60:]: s.settimeout(20); s.send(b"y"); assert s.recv(1) == b"y"
+      print("served")
+      """)
+    #expect(output == "rests\nserved\n")
+    #expect(try server.end().status == 0)
+  }
+
+  @Test func atMostSoManyConnections() throws {
+    let server = try EchoUnderTest(["--max-connections", "2"])
+    #expect(
+      try server.client(
+        """
+        a, b = dial(), dial()
+        for s in (a, b): s.send(b"x"); assert s.recv(1) == b"x"
+        c = dial(); c.send(b"z"); c.settimeout(0.3)
+        try: c.recv(1); print("served too early")
+        except TimeoutError: print("waits")
+        a.close(); c.settimeout(20); print(c.recv(1))
+        """) == "waits\nb'z'\n")
+    #expect(try server.end().status == 0)
+  }
+
+  @Test func idleConnectionsEnd() throws {
+    let server = try EchoUnderTest(["--idle-timeout", "1"])
+    #expect(
+      try server.client(
+        """
+        idle, busy = dial(), dial(); idle.settimeout(20)
+        stop = time.time() + 3.5
+        while time.time() < stop: busy.send(b"x"); assert busy.recv(1) == b"x"; time.sleep(0.2)
+        print(idle.recv(1))
+        """) == "b''\n")
+    #expect(try server.end().status == 0)
+  }
+
+  /// SIGTERM: what has come goes back, whoever waits is served, nobody new gets in, status 0.
+  @Test(arguments: [SIGTERM, SIGINT]) func itDrains(signal: Int32) throws {
+    let server = try EchoUnderTest()
+    let output = try server.client(
+      """
+      import signal
+      s = dial(); data = os.urandom(300000); back = bytearray()
+      idle = dial(); idle.send(b"x"); idle.recv(1)
+      s.setblocking(False); sent = 0
+      try:
+          while sent < len(data): sent += s.send(data[sent:])
+      except BlockingIOError: pass
+      os.kill(\(server.program.process), \(signal)); s.setblocking(True); s.settimeout(20)
+      while len(back) < sent:
+          d = s.recv(5000)
+          if not d: break
+          back += d
+      print(bytes(back) == data[:sent], idle.recv(1)); s.close(); idle.close()
+      for _ in range(200):
+          try: dial().close(); time.sleep(0.02)
+          except OSError: print("refused"); break
+      """)
+    #expect(output == "True b''\nrefused\n")
+    #expect(try server.program.finish().status == 0)
+  }
+
+  @Test func figuresOnDemand() throws {
+    let server = try EchoUnderTest()
+    try server.client("d = os.urandom(70000); assert exchange(dial(), d) == d")
+    let open = try Program([
+      try #require(Witness.python), "-c",
+      "import socket, sys; s = socket.create_connection(('127.0.0.1', \(server.port))); s.send(b'x'); s.recv(1); print('up', flush=True); sys.stdin.read()",
+    ])
+    #expect(try open.line() == "up")
+    server.program.send(SIGUSR1)
+    _ = try Clock.poll { () -> Bool? in
+      _ = server.program.lineIfAny(within: 0.05)
+      return server.program.errorBytes.isEmpty ? nil : true
+    }
+    open.endInput()
+    _ = try open.finish()
+    let result = try server.end()
+    #expect(result.status == 0)
+    #expect(result.errors == "connections 1 open, 2 in all, 0 failed; bytes 70001 in, 70001 out\n")
+  }
+
+  /// Faults that Linux gives now and then: every byte is right all the same.
+  @Test(arguments: [
+    ["recvfrom:errno=EINTR:every=3", "sendto:errno=EINTR:every=4", "epoll_wait:errno=EINTR:every=2"],
+    ["accept4:errno=ECONNABORTED:every=2"], ["accept4:errno=EMFILE:every=3"],
+    ["recvfrom:length=1000:every=2"],
+    ["sendto:length=100:every=2"],
+    ["recvfrom:length=7", "sendto:length=3:every=3", "sendto:errno=EAGAIN:every=5"],
+  ])
+  func faultsCostNoByte(faults: [String]) throws {
+    let follow =
+      [Place.product("follow"), "--summary", "-o", "/dev/null"] + faults.flatMap { ["--inject", $0] } + ["--"]
+    let server = try EchoUnderTest(by: follow)
+    #expect(
+      try server.client(
+        """
+        bad = []
+        def one():
+            data = os.urandom(30000)
+            if exchange(dial(), data) != data: bad.append(1)
+        threads = [threading.Thread(target=one) for _ in range(8)]
+        for t in threads: t.start()
+        for t in threads: t.join()
+        print(len(bad))
+        """) == "0\n")
+    #expect(try server.end().status == 0)
+  }
+
+  @Test func itsStoryCanBeTold() throws {
+    try Place.withTemporaryFolder { folder in
+      let story = "\(folder)/story"
+      let server = try EchoUnderTest(by: [Place.product("follow"), "--format", "json", "-o", story, "--"])
+      try server.client("assert exchange(dial(), b'hello') == b'hello'")
+      #expect(try server.end().status == 0)
+      let lines = try StoryLine.all(SystemCalls.text(ofFile: story) ?? "")
+      for call in ["listen", "accept4", "recvfrom", "sendto", "epoll_wait"] {
+        #expect(lines.contains { $0.call == call })
+      }
+    }
+  }
+
+  @Test func badOptionsAreExplained() throws {
+    for (words, expected) in [
+      (["--port", "x"], "--port takes a whole number"),
+      (["--host", "nowhere"], "--host: 'nowhere' is no IP address"),
+      (["--threads", "0"], "from 1 to 1024"), (["extra"], "'extra' was not expected"),
+    ] {
+      let result = try Program.run([Place.product("echo-server")] + words)
+      #expect(result.status == 2 && result.errors.contains(expected), "\(result.errors)")
+    }
+    let server = try EchoUnderTest()
+    let taken = try Program.run([Place.product("echo-server"), "--port", server.port])
+    #expect(taken.status == 1)
+    #expect(
+      taken.errors == "echo-server: bind 127.0.0.1:\(server.port): EADDRINUSE (Address already in use)\n")
+    #expect(try server.end().status == 0)
+  }
+}
+
+@Suite(.enabled(if: Witness.havePython)) struct EchoClientTests {
+  @Test func whatGoesOutComesBack() throws {
+    let server = try EchoUnderTest()
+    let text = String(repeating: "What goes out comes back. ", count: 100_000)
+    let result = try Program.run([Place.product("echo-client"), "127.0.0.1:\(server.port)"], input: text)
+    #expect(result.status == 0 && result.errors == "")
+    #expect(result.output == text)
+    #expect(try server.end().status == 0)
+  }
+
+  @Test func noServer() throws {
+    let refused = try Program.run([Place.product("echo-client"), "127.0.0.1:1"])
+    #expect(refused.status == 1)
+    #expect(refused.errors == "echo-client: connect 127.0.0.1:1: ECONNREFUSED (Connection refused)\n")
+    #expect(try Program.run([Place.product("echo-client"), "1.2.3"]).errors.contains("has no port"))
+    #expect(try Program.run([Place.product("echo-client")]).errors.contains("where is the server?"))
+  }
+}
+
+@Suite struct LoadTests {
+  @Test(arguments: [["--size", "64"], ["--size", "100000", "--pipelining", "3"], ["--rate", "2000"]])
+  func itCountsWhatComesBack(options: [String]) throws {
+    let result = try Program.run(
+      [
+        Place.product("load"), "echo", "--server", Place.product("echo-server"), "--duration", "1",
+        "--connections",
+        "8", "--format", "json",
+      ]
+        + options)
+    #expect(result.status == 0, "\(result.errors)")
+    let row = try StoryLine(result.lines.first ?? "")
+    #expect(row["messagesPerSecond"] as? Int ?? 0 > 100)
+    #expect(row["wrong"] as? Int == 0 && row["failures"] as? Int == 0)
+    if options.contains("--rate") { #expect((1700...2300).contains(row["messagesPerSecond"] as? Int ?? 0)) }
+  }
+
+  /// A server that gives other bytes back is found out.
+  @Test(.enabled(if: Witness.havePython)) func itLooksAtEveryByte() throws {
+    try Place.withTemporaryFolder { folder in
+      let script = try Place.file(
+        "liar.py", in: folder,
+        """
+        import socket, threading
+        a = socket.create_server(("127.0.0.1", 0)); print("listening on 127.0.0.1:%d" % a.getsockname()[1], flush=True)
+        def serve(c):
+            n = 0
+            while True:
+                d = bytearray(c.recv(65536))
+                if not d: return
+                n += 1
+                if n % 100 == 0: d[0] ^= 1
+                c.sendall(d)
+        while True: threading.Thread(target=serve, args=(a.accept()[0],), daemon=True).start()
+        """)
+      let python = try #require(Witness.python)
+      let result = try Program.run(
+        [
+          Place.product("load"), "echo", "--server", "\(python) \(script)", "--duration", "1",
+          "--connections",
+          "2",
+        ])
+      #expect(result.status == 1)
+      #expect(result.output.contains("messages came back with other bytes"))
+    }
+  }
+
+  @Test func noServer() throws {
+    #expect(try Program.run([Place.product("load"), "echo", "127.0.0.1:1"]).errors.contains("ECONNREFUSED"))
+    #expect(
+      try Program.run([Place.product("load"), "echo", "--server", "true"]).errors.contains(
+        "did not print where it listens"))
+    #expect(try Program.run([Place.product("load"), "echo"]).status == 2)
+  }
+}
