@@ -8,8 +8,12 @@ func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target
   .target(name: name, dependencies: dependencies)
 }
 
+/// A server of the course starts its client: whoever runs the one has the other built.
 func lesson(_ name: String) -> Target {
-  .executableTarget(name: name, dependencies: ["CLinux", "LessonSupport"], path: "Sources/Lessons/\(name)")
+  let client: [Target.Dependency] =
+    name.hasSuffix("-server") ? [.init(stringLiteral: "\(name.dropLast("server".count))client")] : []
+  return .executableTarget(
+    name: name, dependencies: ["CLinux", "LessonSupport"] + client, path: "Sources/Lessons/\(name)")
 }
 
 func server(_ name: String) -> Target {
@@ -26,7 +30,9 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 
 let lessons = [
   "lesson1-socket", "lesson2-bind", "lesson3-listen", "lesson4-accept", "lesson5-read", "lesson6-write",
-  "lesson7-close",
+  "lesson7-close", "lesson8-minimal-server", "lesson8-minimal-client",
+  "lesson9-echo-server", "lesson9-echo-client", "lesson10-framing", "lesson11-threads",
+  "lesson12-event-loop",
 ]
 
 let package = Package(

@@ -7,8 +7,25 @@ import Tracing
 
 /// What a lesson was told on its command line.
 public struct Lesson: Sendable {
-  /// The port to bind: 0, the kernel's choice, unless `--port` was given.
+  /// The port to bind: 0, the kernel's choice, unless `--port` was given. A client's is the one to dial.
   public let port: UInt16
+  /// The program to start, for a server whose client is not started by somebody else.
+  let client: String?
+  /// The server that has started this client; nil where somebody else has.
+  public let server: pid_t?
+
+  /// Whether whoever dials this server is started by somebody else.
+  public var isAlone: Bool { client == nil }
+}
+
+/// What a lesson's program is.
+public enum Role: Sendable {
+  /// Both ends of its connections.
+  case whole
+  /// A server, which starts its client unless `--alone`.
+  case server(client: String)
+  /// A client, which needs the port of its server.
+  case client(server: String)
 }
 
 /// A lesson's first line.
@@ -17,34 +34,48 @@ public struct Lesson: Sendable {
 /// each socket call, asks the kernel, and tells. In the followed program, and with `--bare`, `begin` returns, and the lesson's
 /// own code runs; its first descriptor is 3.
 @discardableResult
-public func begin() -> Lesson {
+public func begin(_ role: Role = .whole) -> Lesson {
   let name = CommandLine.arguments.first?.split(separator: "/").last.map(String.init) ?? "lesson"
   do throws(Complaint) {
     if let rest = Launcher.becomeTraced(Array(CommandLine.arguments.dropFirst())) {
-      return Lesson(port: try port(try syntax(name).parse(rest)))
+      return try lesson(role, try syntax(name, role).parse(rest))
     }
     // What a shell or an editor has left open is no lesson's affair: the first descriptor is to be 3.
     clinux_close_range(3, .max)
     let closed = reserveStandardStreams()
     let words = Array(CommandLine.arguments.dropFirst())
-    let arguments = try syntax(name).parse(words)
-    let port = try port(arguments)
+    let arguments = try syntax(name, role).parse(words)
     if arguments.has("help") {
-      print(syntax(name).help(width: Terminal(descriptor: STDOUT_FILENO).width), terminator: "")
+      print(syntax(name, role).help(width: Terminal(descriptor: STDOUT_FILENO).width), terminator: "")
       exit(ExitStatus.success)
     }
-    if arguments.has("bare") { return try bare(port, words, arguments) }
+    let lesson = try lesson(role, arguments)
+    if arguments.has("bare") { return try bare(lesson, words, arguments) }
     if closed.contains(STDOUT_FILENO) {
       throw Complaint("standard output is closed, and the story goes there")
     }
-    exit(try narrate(name, words, arguments))
+    exit(try narrate(name, lesson, words, arguments))
   } catch {
     exit(command: name, complaint: error)
   }
 }
 
-private func syntax(_ name: String) -> CommandLineSyntax {
-  CommandLineSyntax(
+/// How a client is told which server has started it.
+let startedBy = "SOCKETSTEPS_SERVER"
+
+private func syntax(_ name: String, _ role: Role) -> CommandLineSyntax {
+  var own: [CommandLineSyntax.Option] = []
+  switch role {
+  case .whole: own = [.init("port", value: "N", help: "the port to bind (0, the kernel's choice)")]
+  case .server(let client):
+    own = [
+      .init("port", value: "N", help: "the port to bind (0, the kernel's choice)"),
+      .init("alone", help: "do not start \(client): somebody else will dial"),
+    ]
+  case .client(let server):
+    own = [.init("port", value: "N", help: "the port that \(server) listens on")]
+  }
+  return CommandLineSyntax(
     command: name,
     purpose:
       "A lesson on the life of a TCP socket. It makes raw system calls; what is printed beside each is what the "
@@ -54,21 +85,39 @@ private func syntax(_ name: String) -> CommandLineSyntax {
       .init("step", help: "wait for a key after each step (the default at a terminal)"),
       .init("no-step", help: "do not wait"),
       .init("predict", help: "guess what each call will do, before it runs; a score at the end"),
-      .init("port", value: "N", help: "the port to bind (0, the kernel's choice)"),
-    ] + Telling.options)
+    ] + own + Telling.options)
 }
 
-private func port(_ arguments: Arguments) throws(Complaint) -> UInt16 {
-  UInt16(clamping: try arguments.number("port", in: 0...65535) ?? 0)
+private func lesson(_ role: Role, _ arguments: Arguments) throws(Complaint) -> Lesson {
+  switch role {
+  case .whole: return Lesson(port: try port(arguments, from: 0), client: nil, server: nil)
+  case .server(let client):
+    return Lesson(
+      port: try port(arguments, from: 0), client: arguments.has("alone") ? nil : client, server: nil)
+  case .client(let server):
+    guard arguments.has("port") else {
+      throw .usage(
+        "a client needs a server to dial: 'swift run \(server)' runs both, and 'swift run \(server) --alone', in another "
+          + "terminal, names the port for --port")
+    }
+    // Whatever else an environment has handed down, the parent is known.
+    let server = getenv(startedBy).flatMap { pid_t(String(cString: $0)) }
+    return Lesson(
+      port: try port(arguments, from: 1), client: nil, server: server == getppid() ? server : nil)
+  }
+}
+
+private func port(_ arguments: Arguments, from least: Int) throws(Complaint) -> UInt16 {
+  UInt16(clamping: try arguments.number("port", in: least...65535) ?? 0)
 }
 
 /// The lesson's own code in this very process.
-private func bare(_ port: UInt16, _ words: [String], _ arguments: Arguments) throws(Complaint) -> Lesson {
+private func bare(_ lesson: Lesson, _ words: [String], _ arguments: Arguments) throws(Complaint) -> Lesson {
   for option in ["predict", "step", "pcap", "svg"] where arguments.has(option) {
     throw .usage("--\(option) needs the narrator, and --bare leaves it out")
   }
-  guard arguments.has("isolated") else { return Lesson(port: port) }
-  _ = try Telling.isolate(arguments, port: port)
+  guard arguments.has("isolated") else { return lesson }
+  _ = try Telling.isolate(arguments, port: lesson.port)
   // An ordinary user has all capabilities in the new namespaces until the next exec.
   let path = destination(ofLink: "/proc/self/exe") ?? "/proc/self/exe"
   let failure = Launcher.execute(
@@ -76,7 +125,9 @@ private func bare(_ port: UInt16, _ words: [String], _ arguments: Arguments) thr
   throw Complaint("cannot start itself again: \(failure)")
 }
 
-private func narrate(_ name: String, _ words: [String], _ arguments: Arguments) throws(Complaint) -> Int32 {
+private func narrate(_ name: String, _ lesson: Lesson, _ words: [String], _ arguments: Arguments)
+  throws(Complaint) -> Int32
+{
   signal(SIGPIPE, SIG_IGN)  // a closed pipe is an error of write, and ends the lesson in order
   if arguments.has("step"), arguments.has("no-step") {
     throw .usage("--step and --no-step exclude each other")
@@ -90,7 +141,7 @@ private func narrate(_ name: String, _ words: [String], _ arguments: Arguments) 
   let isAtTerminal = [STDIN_FILENO, STDOUT_FILENO].allSatisfy { Terminal(descriptor: $0).isTerminal }
   options.predicts = arguments.has("predict")
   options.needsPackets = telling.needsPackets
-  options.namespaces = try Telling.isolate(arguments, port: try port(arguments))
+  options.namespaces = try Telling.isolate(arguments, port: lesson.port)
   options.invitesClients = name.hasSuffix("listen")
   options.pauses = arguments.has("step") || isAtTerminal && !arguments.has("no-step")
   let status = try Narrator(subject: .lesson, options: options, teller: teller).run(

@@ -70,6 +70,14 @@ struct Attribution {
     }
   }
 
+  /// Whether it may open or close descriptors. While a call waits, others of its process may do so.
+  static func changesDescriptors(_ call: Call) -> Bool {
+    switch kind(of: call) {
+    case .setsUp, .accepts, .closes: true
+    case .asks, .connects, .sends, .receives: call.systemCall.makesDescriptor
+    }
+  }
+
   /// Whether it may put packets on the wire by itself, so that what follows them is worth waiting for.
   var maySend: Bool {
     switch kind {
@@ -157,6 +165,8 @@ struct Attribution {
       if isSubject { return isIncoming && !grows ? .near : .none }
       return isReached(socket) && isOutgoing && !grows ? .far : .none
     case .accepts:
+      // What it accepted is a file from here on.
+      if change.field == .inode { return isSubject ? .near : .none }
       return isSubject && [.acceptQueue, .backlog].contains(change.field) && !grows ? .near : .none
     case .connects, .sends, .closes:
       // What comes in here was sent by others, unless a datagram was sent to oneself.

@@ -137,6 +137,9 @@ public final class Narrator {
     if case .lesson = subject { silence = try? Descriptor.open("/dev/null", O_WRONLY).release() }
     defer { if let silence { close(silence) } }
     tracer.reportsEntries = true
+    if case .lesson = subject { tracer.takesTurns = true }
+    tracer.tellsWaitables =
+      tracer.takesTurns || options.only?.isDisjoint(with: SystemCall.aboutWaitables) == false
     tracer.spokenDescriptor = silence == nil ? nil : STDOUT_FILENO
     tracer.faults = options.faults
     if case .running(let process) = subject {
@@ -208,6 +211,7 @@ public final class Narrator {
         // With questions, words are told after the answer: they may hold it.
         if !options.predicts { sayHeld() }
       case .disturbed(_, let thread, let call): tell(.note(Self.disturbance(thread, call)))
+      case .blocked(let call): tellWaiting(call.thread)
       case .quiet:
         listen()
         tellWaiting()
@@ -396,10 +400,13 @@ public final class Narrator {
   private func tellWaiting() {
     let now = Self.now(CLOCK_MONOTONIC)
     for (thread, call) in running.sorted(by: { $0.value.began < $1.value.began })
-    where !call.isToldAsWaiting && now &- call.began > UInt64(Self.waitingAfter) * 1_000_000 {
-      running[thread]?.isToldAsWaiting = true
-      tell(.waiting(call.call, text: call.full.pending))
-    }
+    where now &- call.began > UInt64(Self.waitingAfter) * 1_000_000 { tellWaiting(thread) }
+  }
+
+  private func tellWaiting(_ thread: pid_t) {
+    guard let call = running[thread], !call.isToldAsWaiting else { return }
+    running[thread]?.isToldAsWaiting = true
+    tell(.waiting(call.call, text: call.full.pending))
   }
 
   /// Nanoseconds of a clock.
@@ -492,6 +499,7 @@ public final class Narrator {
   ///
   /// Only after a call that may have sent something: everything else is done when it returns.
   private func settle(after call: Call?, isSent: Bool) -> [SocketChange] {
+    tracer.awaitRest()
     let before = world.sockets
     let focus = call.map(self.focus)
     world.observe(openDescriptors(), focus: focus)

@@ -25,8 +25,9 @@ struct Overview {
   /// A column's width.
   private static let column = 16
 
-  mutating func add(_ step: Step) {
-    let isNew = note(step.after)
+  /// - Parameter label: how a socket is called, with its process where that matters.
+  mutating func add(_ step: Step, label: (SocketSnapshot) -> String) {
+    let isNew = note(step.after, label)
     let cells = cells(step.after)
     guard isNew || cells != last || step.isFailure else { return }
     last = cells
@@ -38,15 +39,15 @@ struct Overview {
     }
   }
 
-  mutating func add(_ ending: StoryItem.Ending) {
-    _ = note(ending.sockets)
+  mutating func add(_ ending: StoryItem.Ending, label: (SocketSnapshot) -> String) {
+    _ = note(ending.sockets, label)
     let cells = cells(ending.sockets)
     if cells != last, !cells.isEmpty {
       rows.append(Row(number: 0, call: "(ended)", failed: false, cells: cells))
     }
   }
 
-  private mutating func note(_ sockets: [SocketSnapshot]) -> Bool {
+  private mutating func note(_ sockets: [SocketSnapshot], _ label: (SocketSnapshot) -> String) -> Bool {
     var isNew = false
     for socket in sockets {
       if titles[socket.id] == nil {
@@ -60,9 +61,13 @@ struct Overview {
         columns.append(socket.id)
         isNew = true
       }
-      let title = socket.descriptor.map { "fd \($0)" } ?? (socket.label == "peer" ? "peer" : nil)
+      let title = socket.descriptor.map { _ in label(socket) } ?? (socket.label == "peer" ? "peer" : nil)
       let known = titles[socket.id] ?? []
-      if let title, known.last != title { titles[socket.id] = known + [title] }
+      if let title, let last = known.last, title.hasSuffix(" \(last)") {
+        titles[socket.id] = known.dropLast() + [title]  // the same, and whose it is
+      } else if let title, known.last != title {
+        titles[socket.id] = known + [title]
+      }
       if title == nil, known.isEmpty { titles[socket.id] = ["no fd"] }
     }
     return isNew
@@ -105,7 +110,10 @@ struct Overview {
       let piece = Array(shown[start..<min(shown.count, start + perPiece)])
       lines.append("")
       let heads = piece.map { id in
-        (titles[id] ?? ["no fd"]).joined(separator: " → ").truncated(to: column - 2).padded(to: column)
+        let names = titles[id] ?? ["no fd"]
+        let whole = names.joined(separator: " → ")
+        let title = whole.count > column - 2 && names.first == "no fd" ? names[names.count - 1] : whole
+        return title.truncated(to: column - 2).padded(to: column)
       }
       lines.append(
         Style.heading(String(repeating: " ", count: first) + heads.joined().trimmedRight, color: color))

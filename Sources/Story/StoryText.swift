@@ -36,15 +36,15 @@ extension Packet {
 }
 
 extension StoryItem.ProcessEvent {
-  func text(of process: Int32) -> String {
+  func text(of subject: String) -> String {
     switch self {
-    case .started(let parent): "process \(process) begins" + (parent.map { ", a child of \($0)" } ?? "")
-    case .executed(let program): "process \(process) becomes \(program)"
+    case .started(let parent): "\(subject) begins" + (parent.map { ", a child of \($0)" } ?? "")
+    case .executed(let program): "\(subject) becomes \(program)"
     case .signalled(let signal, isIgnored: true):
-      "\(signalName(signal)) for process \(process), which ignores it"
-    case .signalled(let signal, isIgnored: false): "\(signalName(signal)) reaches process \(process)"
-    case .ended(.exited(let status)): "process \(process) ends, status \(status)"
-    case .ended(.killed(let signal)): "process \(process) is killed by \(signalName(signal))"
+      "\(signalName(signal)) for \(subject), which ignores it"
+    case .signalled(let signal, isIgnored: false): "\(signalName(signal)) reaches \(subject)"
+    case .ended(.exited(let status)): "\(subject) ends, status \(status)"
+    case .ended(.killed(let signal)): "\(subject) is killed by \(signalName(signal))"
     }
   }
 }

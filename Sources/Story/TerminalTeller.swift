@@ -31,6 +31,7 @@ public final class TerminalTeller: Teller {
   private var ladder = PacketLadder()
   private var overview = Overview()
   private var firstProcess: pid_t?
+  private var names = ProcessNames()
   private var hasStep = false
   /// Those that made a call that was told, or hold a socket.
   private var processes: Set<pid_t> = []
@@ -75,7 +76,7 @@ public final class TerminalTeller: Teller {
       line(
         "   ┆ "
           + Style.quiet(
-            "\(prefix(waiting.thread))\(call) waits …".truncated(to: width - 5), color: options.color))
+            "\(names.prefix(waiting))\(call) waits …".truncated(to: width - 5), color: options.color))
     case .note(let text):
       gap()
       for (index, part) in text.printable.wrapped(to: width - 9).enumerated() {
@@ -123,6 +124,7 @@ public final class TerminalTeller: Teller {
     }
     title = title.split(separator: "\n").joined(separator: " ").printable.truncated(to: width - 2)
     firstProcess = opening.process
+    names.note(opening)
     let isOneLine = title.count + 4 + rest.count < width
     let gap = String(repeating: " ", count: max(1, width - 2 - title.count - rest.count))
     line(" " + Style.strong(title, color: options.color) + (rest.isEmpty || !isOneLine ? "" : gap + rest))
@@ -166,7 +168,9 @@ public final class TerminalTeller: Teller {
     tell(call: step)
     let lines = changeLines(step.changes, step: step)
     for text in lines { body(text) }
-    if options.showsDescriptors, step.descriptors.before != step.descriptors.after {
+    if options.showsDescriptors, Attribution.changesDescriptors(step.call),
+      step.descriptors.before != step.descriptors.after
+    {
       let lists = [step.descriptors.before, step.descriptors.after].map {
         Self.list($0, asRuns: max(step.descriptors.before.count, step.descriptors.after.count) > 7)
       }
@@ -182,7 +186,7 @@ public final class TerminalTeller: Teller {
     }
     for text in ladderLines(step.ownPackets, step.after + step.before) { body(text) }
     if options.isVerbose { tellEverything(step) }
-    overview.add(step)
+    overview.add(step, label: label)
     processes.insert(step.call.process)
     for socket in step.after { processes.formUnion(socket.holders.map(\.process)) }
     hasStep = true
@@ -232,7 +236,7 @@ public final class TerminalTeller: Teller {
     let number = "\(step.number)".paddedLeft(to: 2)
     let bar = failed ? Style.bad("✗", color: options.color) : "│"
     let room = width - 6
-    let call = prefix(step.call.thread) + text.call
+    let call = names.prefix(step.call) + text.call
     let result = "= \(text.result)"
     let resultStyle: Style = failed ? .bad : .good
     var lines: [String]
@@ -264,6 +268,7 @@ public final class TerminalTeller: Teller {
 
   private func tell(_ event: StoryItem.ProcessEvent, of process: pid_t) {
     if case .executed(let program) = event { programs[process] = program }
+    names.note(event, of: process)
     // Processes that have nothing to do with sockets, a shell's helpers say, are not part of the story.
     if case .started(let parent?) = event {
       guard processes.contains(parent) else { return }
@@ -271,7 +276,7 @@ public final class TerminalTeller: Teller {
     } else {
       guard processes.contains(process) else { return }
     }
-    let text = event.text(of: process)
+    let text = names.text(event, of: process)
     gap()
     line("   ┆ " + Style.quiet(text.printable.truncated(to: width - 5), color: options.color))
   }
@@ -294,7 +299,7 @@ public final class TerminalTeller: Teller {
       blank()
       line("   " + Style.strong("You foresaw \(score.right) of \(score.of).", color: options.color))
     }
-    overview.add(ending)
+    overview.add(ending, label: label)
     for text in overview.lines(width: width, color: options.color) { line(text) }
   }
 
@@ -537,19 +542,20 @@ public final class TerminalTeller: Teller {
 
   /// The label, with the process in front where that is another than the first.
   private func label(_ socket: SocketSnapshot) -> String {
-    guard let holder = socket.holders.first, holder.process != firstProcess,
+    guard let holder = socket.holders.first, let name = names[holder.process],
       socket.holders.allSatisfy({ $0.process == holder.process })
     else { return socket.label }
-    return "\(holder.process) \(socket.label)"
+    return "\(name) \(socket.label)"
   }
 
   // --- lines ---
 
-  private static let labelColumn = 9
+  /// Where both ends have a name, it stands before each number.
+  private var labelColumn: Int { names.hasPair ? 12 : 9 }
   private static let headColumn = 25
 
   private func headLines(_ label: String, _ head: String, _ addresses: String) -> [String] {
-    let start = "  " + label.padded(to: max(Self.labelColumn, labelWidth)) + " "
+    let start = "  " + label.padded(to: max(labelColumn, labelWidth)) + " "
     let styled = Style.changed(head, color: options.color)
     if addresses.isEmpty {
       let parts = head.wrapped(to: width - 6 - start.count)
@@ -573,7 +579,7 @@ public final class TerminalTeller: Teller {
 
   /// A field and its value beside each other, and below each other where that is too wide.
   private func fieldLines(_ label: String, _ name: String, _ value: String) -> [String] {
-    let start = "  " + label.padded(to: max(Self.labelColumn, labelWidth)) + " "
+    let start = "  " + label.padded(to: max(labelColumn, labelWidth)) + " "
     let room = width - 6 - start.count
     for column in [Self.headColumn + 1, name.count + 2]
     where max(column, name.count + 1) + value.count <= room {
@@ -587,10 +593,6 @@ public final class TerminalTeller: Teller {
   }
 
   /// Which thread it is, where it is not the program's first one.
-  private func prefix(_ thread: pid_t) -> String {
-    firstProcess == nil || thread == firstProcess ? "" : "[\(thread)] "
-  }
-
   private func body(_ text: String) { line((Self.gutter + text).trimmedRight) }
 
   private func gap() {

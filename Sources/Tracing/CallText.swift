@@ -235,6 +235,26 @@ private struct ArgumentReader {
       int(1)
       text(Self.pointer(arguments[2]))
       int(3)
+    case .timerfdCreate:
+      text(Symbols.name(arguments.int(0), Symbols.clocks, unknown: "CLOCK_???"))
+      flags(1, Symbols.timerFlags)
+    case .timerfdSettime:
+      int(0)
+      flags(1, Symbols.timerSettings)
+      let setting = arguments[2]
+      text(
+        memory.value(UInt64.self, at: setting) == nil
+          ? Self.pointer(setting)
+          : "{it_interval=\(time(setting, fraction: "nsec")), it_value=\(time(setting &+ 16, fraction: "nsec"))}"
+      )
+      text(Self.pointer(arguments[3]))
+    case .signalfd4:
+      int(0)
+      signals(1, size: 2)
+      flags(3, Symbols.signalFlags)
+    case .eventfd2:
+      text("\(UInt32(truncatingIfNeeded: arguments[0]))")
+      flags(1, Symbols.eventFlags)
     case .restartSyscall: text("<... resuming interrupted system call ...>")
     }
   }

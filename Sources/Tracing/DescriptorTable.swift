@@ -12,11 +12,15 @@ struct DescriptorTable {
     /// An epoll instance, and whether a socket was ever added to it.
     case epoll(hasSockets: Bool)
     case ioUring
+    /// A timer, signals or a word between threads, as a descriptor.
+    case waitable
     case other
   }
 
   /// The thread by whose number /proc is asked.
   var reader: pid_t
+  /// Whether calls on waitables are told, too.
+  var tellsWaitables = false
   private var kinds: [Int32: Kind] = [:]
 
   init(process: pid_t) {
@@ -27,6 +31,7 @@ struct DescriptorTable {
   func copied(to process: pid_t) -> DescriptorTable {
     var copy = DescriptorTable(process: process)
     copy.kinds = kinds
+    copy.tellsWaitables = tellsWaitables
     return copy
   }
 
@@ -43,6 +48,8 @@ struct DescriptorTable {
         .epoll(hasSockets: true)
       } else if link == "anon_inode:[io_uring]" {
         .ioUring
+      } else if ["timerfd", "signalfd", "eventfd"].contains(where: { link == "anon_inode:[\($0)]" }) {
+        .waitable
       } else {
         .other
       }
@@ -52,6 +59,12 @@ struct DescriptorTable {
 
   mutating func isSocket(_ descriptor: Int32) -> Bool {
     if case .socket = kind(descriptor) { true } else { false }
+  }
+
+  /// Whether it is a waitable that is told.
+  private mutating func isWaitable(_ descriptor: Int32) -> Bool {
+    guard tellsWaitables, case .waitable = kind(descriptor) else { return false }
+    return true
   }
 
   mutating func set(_ descriptor: Int32, _ kind: Kind) { kinds[descriptor] = kind }
@@ -76,10 +89,15 @@ extension DescriptorTable {
       return true
     case .close:
       // An epoll instance's end is told, as its beginning was.
-      if case .other = kind(arguments.int(0)) { return false }
-      return true
-    case .read, .write, .readv, .writev, .preadv2, .pwritev2, .dup, .fcntl, .ioctl:
-      return isSocket(arguments.int(0))
+      switch kind(arguments.int(0)) {
+      case .other: return false
+      case .waitable: return tellsWaitables
+      case .socket, .epoll, .ioUring: return true
+      }
+    case .timerfdCreate, .signalfd4, .eventfd2: return tellsWaitables
+    case .timerfdSettime: return isWaitable(arguments.int(0))
+    case .read, .write: return isSocket(arguments.int(0)) || isWaitable(arguments.int(0))
+    case .readv, .writev, .preadv2, .pwritev2, .dup, .fcntl, .ioctl: return isSocket(arguments.int(0))
     case .dup2, .dup3, .sendfile: return isSocket(arguments.int(0)) || isSocket(arguments.int(1))
     case .splice: return isSocket(arguments.int(0)) || isSocket(arguments.int(2))
     case .closeRange:
@@ -107,7 +125,7 @@ extension DescriptorTable {
       }
       return false
     case .epollCtl:
-      guard isSocket(arguments.int(2)) else { return false }
+      guard isSocket(arguments.int(2)) || isWaitable(arguments.int(2)) else { return false }
       set(arguments.int(0), .epoll(hasSockets: true))
       return true
     case .epollWait, .epollPwait, .epollPwait2:
@@ -140,6 +158,7 @@ extension DescriptorTable {
     case .socket, .accept, .accept4: set(new, .socket)
     case .epollCreate, .epollCreate1: set(new, .epoll(hasSockets: false))
     case .ioUringSetup: set(new, .ioUring)
+    case .timerfdCreate, .signalfd4, .eventfd2: set(new, .waitable)
     default: set(new, kind(call.arguments.int(0)))
     }
   }

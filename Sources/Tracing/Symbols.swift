@@ -84,6 +84,19 @@ enum Symbols {
   static let epollOperations: [Int32: String] = [1: "EPOLL_CTL_ADD", 2: "EPOLL_CTL_DEL", 3: "EPOLL_CTL_MOD"]
   static let epollCreateFlags: [(UInt64, String)] = [(0o2000000, "EPOLL_CLOEXEC")]
 
+  static let clocks: [Int32: String] = [
+    0: "CLOCK_REALTIME", 1: "CLOCK_MONOTONIC", 7: "CLOCK_BOOTTIME", 8: "CLOCK_REALTIME_ALARM",
+    9: "CLOCK_BOOTTIME_ALARM",
+  ]
+  static let timerFlags: [(UInt64, String)] = [(0o2000000, "TFD_CLOEXEC"), (0o4000, "TFD_NONBLOCK")]
+  static let timerSettings: [(UInt64, String)] = [
+    (1, "TFD_TIMER_ABSTIME"), (2, "TFD_TIMER_CANCEL_ON_SET"),
+  ]
+  static let signalFlags: [(UInt64, String)] = [(0o2000000, "SFD_CLOEXEC"), (0o4000, "SFD_NONBLOCK")]
+  static let eventFlags: [(UInt64, String)] = [
+    (1, "EFD_SEMAPHORE"), (0o2000000, "EFD_CLOEXEC"), (0o4000, "EFD_NONBLOCK"),
+  ]
+
   static let spliceFlags: [(UInt64, String)] = [
     (1, "SPLICE_F_MOVE"), (2, "SPLICE_F_NONBLOCK"), (4, "SPLICE_F_MORE"), (8, "SPLICE_F_GIFT"),
   ]

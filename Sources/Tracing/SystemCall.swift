@@ -20,7 +20,15 @@ public enum SystemCall: String, CaseIterable, Sendable, Hashable {
   case ioUringSetup = "io_uring_setup"
   case ioUringEnter = "io_uring_enter"
   case ioUringRegister = "io_uring_register"
+  case timerfdCreate = "timerfd_create"
+  case timerfdSettime = "timerfd_settime"
+  case signalfd4, eventfd2
   case restartSyscall = "restart_syscall"
+
+  /// Those that are about time, signals and words between threads, as descriptors that an event loop waits for beside its sockets.
+  public static let aboutWaitables: Set<SystemCall> = [
+    .timerfdCreate, .timerfdSettime, .signalfd4, .eventfd2,
+  ]
 
   public var name: String { rawValue }
 
@@ -28,7 +36,7 @@ public enum SystemCall: String, CaseIterable, Sendable, Hashable {
   public var descriptorArgument: Int? {
     switch self {
     case .socket, .socketpair, .closeRange, .poll, .ppoll, .select, .pselect6, .epollCreate, .epollCreate1,
-      .ioUringSetup, .restartSyscall:
+      .ioUringSetup, .restartSyscall, .timerfdCreate, .signalfd4, .eventfd2:
       nil
     default: 0
     }
@@ -37,7 +45,9 @@ public enum SystemCall: String, CaseIterable, Sendable, Hashable {
   /// Whether a result that is not negative is a new descriptor.
   public var makesDescriptor: Bool {
     switch self {
-    case .socket, .accept, .accept4, .dup, .dup2, .dup3, .epollCreate, .epollCreate1, .ioUringSetup: true
+    case .socket, .accept, .accept4, .dup, .dup2, .dup3, .epollCreate, .epollCreate1, .ioUringSetup,
+      .timerfdCreate, .signalfd4, .eventfd2:
+      true
     default: false
     }
   }
@@ -97,7 +107,8 @@ public enum Architecture: String, CaseIterable, Sendable {
     .getsockopt: 55, .fcntl: 72, .epollCreate: 213, .restartSyscall: 219, .epollWait: 232, .epollCtl: 233,
     .pselect6: 270, .ppoll: 271, .splice: 275, .epollPwait: 281, .accept4: 288, .epollCreate1: 291,
     .dup3: 292,
-    .recvmmsg: 299, .sendmmsg: 307, .preadv2: 327, .pwritev2: 328,
+    .recvmmsg: 299, .sendmmsg: 307, .preadv2: 327, .pwritev2: 328, .timerfdCreate: 283, .timerfdSettime: 286,
+    .signalfd4: 289, .eventfd2: 290,
   ].merging(common) { own, _ in own }
 
   private static let arm64Numbers: [SystemCall: Int] = [
@@ -108,7 +119,7 @@ public enum Architecture: String, CaseIterable, Sendable {
     .connect: 203,
     .getsockname: 204, .getpeername: 205, .sendto: 206, .recvfrom: 207, .setsockopt: 208, .getsockopt: 209,
     .shutdown: 210, .sendmsg: 211, .recvmsg: 212, .accept4: 242, .recvmmsg: 243, .sendmmsg: 269,
-    .preadv2: 286, .pwritev2: 287,
+    .preadv2: 286, .pwritev2: 287, .eventfd2: 19, .signalfd4: 74, .timerfdCreate: 85, .timerfdSettime: 86,
   ].merging(common) { own, _ in own }
 
   private static let x86Calls = Dictionary(uniqueKeysWithValues: x86Numbers.map { ($1, $0) })

@@ -35,6 +35,8 @@ public final class Tracer {
     case disturbed(process: pid_t, thread: pid_t, call: String)
     /// Nothing happened for the time that was given. `running` are the calls that have not returned.
     case quiet(running: [Call])
+    /// A call that is told waits, and the turn is another thread's, where threads take turns.
+    case blocked(Call)
     /// This tracer got a signal itself. With `fromTerminal` the program got it too. One that comes twice at once is one.
     case interrupted(signal: Int32, fromTerminal: Bool)
   }
@@ -105,6 +107,9 @@ public final class Tracer {
   /// The thread that stands still because of the last event, and how it goes on.
   private var held: Stop?
   private var pending: [Event] = []
+  /// The thread whose turn it is, where they take turns, and the stops of others that wait for theirs.
+  private var turn: pid_t?
+  private var postponed: [(thread: pid_t, status: Int32)] = []
   private var stops = 0
   /// When nothing was left to be looked at: a thread that was let go on since then stood still when what is seen now happened.
   private var lastIdle: UInt64 = 0
@@ -120,8 +125,13 @@ public final class Tracer {
 
   /// Whether `.entered` is wanted. Without it a call costs its two stops and nothing else.
   public var reportsEntries = false
-  /// A descriptor of the program that was started whose writes are reported, as words and not as calls.
+  /// Whether one thread at a time goes on, until it ends or waits in a call, and only then another. What a program does on its
+  /// own account then comes in the same order in each run, and before what others make of it.
+  public var takesTurns = false
+  /// A descriptor of the program that was started, and of its children, whose writes are reported, as words and not as calls.
   public var spokenDescriptor: Int32?
+  /// Whether timers, signals and words between threads are followed, too, as far as they are descriptors.
+  public var tellsWaitables = false
   /// What is done to calls. Set before the program is started.
   public var faults: [Fault] = [] {
     didSet { faultCounts = faults.map { _ in (0, 0) } }
@@ -287,13 +297,32 @@ public final class Tracer {
     while true {
       if !pending.isEmpty { return pending.removeFirst() }
       try resume()
+      if turn == nil, !postponed.isEmpty {
+        let next = postponed.removeFirst()
+        turn = next.thread
+        try handle(next.thread, next.status)
+        continue
+      }
       var status: Int32 = 0
       let thread = look(&status)
       if thread > 0 {
+        if takesTurns, let turn, thread != turn {
+          postponed.append((thread, status))
+          continue
+        }
+        if takesTurns { turn = thread }
         try handle(thread, status)
         stops &+= 1
         // A program that never rests must not drown a ctrl-C.
         if stops % Self.busyStops == 0, let event = wait(milliseconds: 0, for: interruptions) { return event }
+      } else if thread == 0, let turn {
+        // Waiting for something: whoever may bring it is next.
+        if !Self.runs(turn) {
+          self.turn = nil
+          if let call = threads[turn]?.call, threads.count > 1 { return .blocked(call) }
+        } else if let event = wait(milliseconds: 1, for: waited), case .interrupted = event {
+          return event
+        }
       } else if thread == 0 {
         lastIdle = Self.now()
         if let event = wait(milliseconds: quietAfter, for: waited) { return event }
@@ -303,6 +332,27 @@ public final class Tracer {
         throw SystemCallError(call: "waitpid", errno: .last)
       }
     }
+  }
+
+  /// Waits until each thread that does not stand still waits for something, but for 50 ms at most: what a call has set off,
+  /// somebody else's call that it lets return say, is then done. Where threads take turns; elsewhere they run on.
+  public func awaitRest() {
+    guard takesTurns else { return }
+    let standing = Set(postponed.map(\.thread) + (held.map { [$0.thread] } ?? []))
+    let deadline = Self.now() &+ 50_000_000
+    for thread in threads.keys where !standing.contains(thread) {
+      while ProcessStatus(of: thread)?.state == "R", Self.now() < deadline { sched_yield() }
+    }
+    // Those that stand still now do so in the order in which they were set off.
+    var status: Int32 = 0
+    while case let thread = clinux_wait_any(&status, WNOHANG), thread > 0 {
+      postponed.append((thread, status))
+    }
+  }
+
+  /// Whether a thread is on a processor, or waits for one. One that its tracer has let go on may not be on its way yet.
+  private static func runs(_ thread: pid_t) -> Bool {
+    ["R", "t"].contains(ProcessStatus(of: thread)?.state ?? "X")
   }
 
   /// The signals of this tracer, for somebody who polls at a pause.
@@ -342,8 +392,11 @@ public final class Tracer {
     if isAttached { return detach() }
     for process in tables.keys { kill(process, SIGKILL) }
     // One that stands still on its way out is past hearing SIGKILL.
-    if let stop = held { _ = clinux_ptrace(Int(PTRACE_CONT), stop.thread, 0, 0) }
+    for thread in postponed.map(\.thread) + (held.map { [$0.thread] } ?? []) {
+      _ = clinux_ptrace(Int(PTRACE_CONT), thread, 0, 0)
+    }
     held = nil
+    postponed = []
     var status: Int32 = 0
     while !threads.isEmpty {
       let thread = clinux_wait_any(&status, 0)
@@ -463,6 +516,7 @@ public final class Tracer {
   private func register(thread: pid_t, process: pid_t) {
     threads[thread] = Thread(process: process)
     if tables[process] == nil { tables[process] = DescriptorTable(process: process) }
+    tables[process]?.tellsWaitables = tellsWaitables
   }
 
   private func handle(_ thread: pid_t, _ status: Int32) throws(SystemCallError) {
@@ -587,11 +641,13 @@ public final class Tracer {
     threads[process] = Thread(process: process)
     redirected[process] = nil
     tables[process] = DescriptorTable(process: process)
+    tables[process]?.tellsWaitables = tellsWaitables
     pending.append(.executed(process: process))
   }
 
   private func end(_ thread: pid_t, _ status: Status) {
     parents[thread] = nil
+    if turn == thread { turn = nil }
     guard let ended = threads.removeValue(forKey: thread) else { return }
     let process = ended.process
     if let call = ended.call { pending.append(.abandoned(call)) }
@@ -645,7 +701,7 @@ public final class Tracer {
       let systemCall = Architecture.native.systemCall(number: Int(truncatingIfNeeded: number))
     else { return }
     let call = Call(systemCall, arguments, process: process, thread: thread, entered: Self.now())
-    if systemCall == .write, process == self.process, call.arguments.int(0) == spokenDescriptor {
+    if systemCall == .write, call.arguments.int(0) == spokenDescriptor {
       let count = Int(clamping: call.arguments[2])
       let bytes = ProcessMemory(process: thread).read(call.arguments[1], count)
       pending.append(.said(process: process, bytes: bytes))

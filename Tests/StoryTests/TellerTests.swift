@@ -97,7 +97,7 @@ import Testing
           meanwhile: [],
           changes: [],
           strayPackets: [], ownPackets: [], descriptors: DescriptorList(before: [], after: []),
-          portHolder: nil))
+          portHolder: nil), label: \.label)
     }
     let lines = overview.lines(width: 80, color: false)
     #expect(lines.count < 70)

@@ -22,6 +22,7 @@ struct Picture {
   private var addresses: [SocketAddress: Int] = [:]
   /// The process that made the first call; others are named.
   private var firstProcess: pid_t?
+  private var names = ProcessNames()
   /// Processes that made a call.
   private var processes: Set<pid_t> = []
   /// Advice is given once.
@@ -42,6 +43,7 @@ struct Picture {
   mutating func add(_ step: Step) {
     if firstProcess == nil {
       firstProcess = step.call.process
+      names.begin(with: step.call.process)
       inherit(step)
     }
     addMeanwhile(step.meanwhile, step.strayPackets, among: step.before + step.after)
@@ -54,7 +56,7 @@ struct Picture {
     endAll(except: Set(step.after.map(\.id)), changes, in: &band)
     add(step.ownPackets, among: step.before + step.after, in: &band)
     let process = step.call.process
-    var line = Band.CallLine(step, prefix: process == firstProcess ? "" : "[\(process)] ")
+    var line = Band.CallLine(step, prefix: names.prefix(step.call))
     // Each sentence once; but what was done to a call stands beside each such call.
     if let advice = Advice.text(for: step),
       step.call.injection != nil || adviceGiven.count < 64 && adviceGiven.insert(advice).inserted
@@ -74,14 +76,17 @@ struct Picture {
 
   mutating func add(note: String) { append(Band(serial: nextBand, kind: .note(Self.flowing(note)))) }
 
+  mutating func add(_ opening: StoryItem.Opening) { names.note(opening) }
+
   mutating func add(_ event: StoryItem.ProcessEvent, of process: pid_t) {
+    names.note(event, of: process)
     // Processes that have nothing to do with sockets, a shell's helpers say, are not part of the story.
     if case .started(let parent?) = event {
       guard processes.contains(parent) else { return }
       processes.insert(process)
     }
     guard processes.contains(process) else { return }
-    add(note: event.text(of: process))
+    add(note: names.text(event, of: process))
     if case .ended = event { processes.remove(process) }
   }
 
@@ -225,10 +230,10 @@ struct Picture {
 
   private func standing(of socket: SocketSnapshot) -> Lifeline.Standing {
     var title = socket.label
-    if let holder = socket.holders.first, let firstProcess,
-      !socket.holders.contains(where: { $0.process == firstProcess })
+    if let holder = socket.holders.first, let firstProcess, let name = names[holder.process],
+      holder.process == firstProcess || !socket.holders.contains(where: { $0.process == firstProcess })
     {
-      title = "\(holder.process) \(title)"
+      title = "\(name) \(title)"
     } else if title == "peer", let owner = socket.owner {
       title += " · \(owner.name)"
     }

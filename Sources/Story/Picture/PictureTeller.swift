@@ -13,6 +13,7 @@ public final class PictureTeller: Teller {
     switch item {
     case .opening(let opening):
       heading = Self.heading(of: opening)
+      picture.add(opening)
     case .said(let text): picture.add(words: text)
     case .step(let step): picture.add(step)
     case .waiting, .question, .prediction: break

@@ -1,0 +1,56 @@
+import Glibc
+import Tracing
+
+/// How the processes of a story are called, beside their calls and their sockets.
+///
+/// The first one needs no name, and others go by their numbers; but the two programs of a lesson that is a pair are "server" and
+/// "client", once both are there.
+struct ProcessNames {
+  private var first: pid_t?
+  private var role: String?
+  private var names: [pid_t: String] = [:]
+
+  mutating func note(_ opening: StoryItem.Opening) {
+    first = opening.process
+    role = Self.role(opening.tool)
+  }
+
+  mutating func note(_ event: StoryItem.ProcessEvent, of process: pid_t) {
+    guard let role, let first, case .executed(let program) = event,
+      let other = program.split(separator: "/").last.flatMap({ Self.role(String($0)) })
+    else { return }
+    names = [first: role, process: other]
+  }
+
+  /// The first process of a story whose opening was not told.
+  mutating func begin(with process: pid_t) { if first == nil { first = process } }
+
+  /// Whether both programs of a pair are there.
+  var hasPair: Bool { !names.isEmpty }
+
+  /// Nil where no name is needed.
+  subscript(process: pid_t) -> String? { names[process] ?? (process == first ? nil : "\(process)") }
+
+  /// What stands before a call: whose it is.
+  func prefix(_ call: Call) -> String {
+    guard first != nil else { return "" }
+    let name = call.thread == call.process ? self[call.process] : "\(call.thread)"
+    return name.map { "[\($0)] " } ?? ""
+  }
+
+  func text(_ event: StoryItem.ProcessEvent, of process: pid_t) -> String {
+    guard let name = names[process] else { return event.text(of: "process \(process)") }
+    if case .executed(let program) = event {
+      return "process \(process) becomes the \(name), \(program.split(separator: "/").last ?? "")"
+    }
+    return event.text(of: "the \(name)")
+  }
+
+  /// "server", of "lesson8-minimal-server".
+  private static func role(_ program: String) -> String? {
+    guard LessonName(program) != nil, let role = program.split(separator: "-").last.map(String.init) else {
+      return nil
+    }
+    return ["server", "client"].contains(role) ? role : nil
+  }
+}
