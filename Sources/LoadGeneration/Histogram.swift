@@ -19,6 +19,7 @@ public struct Histogram: Sendable {
   /// The value that so many of all values do not exceed, 0 where there is none.
   ///
   /// - Parameter share: from 0 to 1: 0.99 is the 99th percentile.
+  /// - Returns: nanoseconds, at most 1.6 % more than the value that was added.
   public func percentile(_ share: Double) -> UInt64 {
     guard count > 0 else { return 0 }
     let rank = min(count, max(1, UInt64((Double(count) * share).rounded(.up))))

@@ -18,6 +18,7 @@ public struct ServerUnderLoad: ~Copyable {
   /// - Parameters:
   ///   - command: as a shell reads it.
   ///   - processor: where it is to run; nil for anywhere.
+  /// - Throws: `Failure` where it prints something else, and what `pipe2` or `posix_spawn` failed with.
   public init(_ command: String, on processor: UInt32?) throws {
     let (readEnd, writeEnd) = try Descriptor.pipe()
     let output = Descriptor(owning: readEnd)

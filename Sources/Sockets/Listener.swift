@@ -31,9 +31,11 @@ public final class Listener: EventHandler {
   /// Binds, listens and watches.
   ///
   /// - Parameters:
+  ///   - address: with port 0 the kernel chooses one.
   ///   - backlog: so many connections may wait; net.core.somaxconn caps it.
   ///   - sharesPort: SO_REUSEPORT, so that each thread may have a listener on the same port.
   ///   - limit: is asked for a place before each accept. The place is its taker's to give back.
+  ///   - loop: what watches it.
   ///   - accepted: gets each connection, non-blocking, close-on-exec and with TCP_NODELAY.
   /// - Throws: what `socket`, `bind` or `listen` failed with: EADDRINUSE, EACCES, EADDRNOTAVAIL …
   public init(

@@ -25,7 +25,7 @@ struct Overview {
   /// A column's width.
   private static let column = 16
 
-  /// - Parameter label: how a socket is called, with its process where that matters.
+  /// `label` is how a socket is called, with its process where that matters.
   mutating func add(_ step: Step, label: (SocketSnapshot) -> String) {
     let isNew = note(step.after, label)
     let cells = cells(step.after)

@@ -36,26 +36,20 @@ for _ in 1...2 { say("A record: '\(text(readRecord(server, 8)))'") }
 let cut = readRecord(server, 8)
 say("EOF inside a record, after '\(text(cut))': it was cut off, and is nothing that anybody has ordered.")
 guard cut.count == 3, readRecord(server, 8).isEmpty else { cannotShow("the stream has not ended") }
-say(
-  "EOF between two records, after 0 bytes, is the right way to end. The reader has to tell one from the other."
-)
+say("EOF between two records, after 0 bytes, is the right way to end. Tell one from the other.")
 hangUp()
 
 say("Second cure: before each message its length, 2 bytes, the high one first. Any size, and any bytes.")
 (client, server) = connection()
 send("\0\u{6}buy 10\0\u{3}s\n\0")
 for _ in 1...2 { say("A message of \(readPrefixed(server, limit: 1000)?.count ?? 0) bytes.") }
-say(
-  "But a length is a claim. This peer claims 65,535 bytes. Who makes room for a claim can be made to hold anything."
-)
+say("But a length is a claim: 65,535 bytes. Who makes room for a claim can be made to hold anything.")
 guard write(client, [0xff, 0xff] as [UInt8], 2) == 2 else { fail("write") }
 guard readPrefixed(server, limit: 1000) == nil else { cannotShow("the limit was not kept") }
 say("Refused after 2 bytes: the limit comes before the memory. What follows makes no sense any more: close.")
 hangUp()
 
-say(
-  "Third cure: a delimiter. A line ends with a newline; what was read behind it belongs to the next, and is kept."
-)
+say("Third cure: a delimiter. A line ends with a newline; what was read behind it is kept for the next.")
 (client, server) = connection()
 var held: [UInt8] = []
 send("buy 10\nsell")

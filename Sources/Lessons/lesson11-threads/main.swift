@@ -8,14 +8,10 @@ import LessonSupport
 let lesson = begin()
 let (listener, address) = listeningSocket()
 
-say(
-  "Three clients dial, and say nothing yet. Lesson 9's server would wait for the words of the first, and hear nobody else."
-)
+say("Three clients dial, and say nothing. Lesson 9's server would wait for the first, and hear nobody else.")
 let clients = (1...3).map { _ in dial() }
 
-say(
-  "This server starts a thread for each. Each waits in a read of its own, and the kernel wakes the one whose bytes come."
-)
+say("This one starts a thread for each. It waits in a read of its own, until the kernel wakes it.")
 var threads: [pthread_t] = []
 for _ in clients {
   let connection = accept(listener, nil, nil)
@@ -23,7 +19,7 @@ for _ in clients {
   threads.append(thread(echo, UnsafeMutableRawPointer(bitPattern: Int(connection))))
 }
 say(
-  "The kernel counts \(number("Threads", in: "/proc/self/status")) threads in this process: one for each client, and one to accept."
+  "/proc/self/status: \(number("Threads", in: "/proc/self/status")) threads, one for each client and one to accept."
 )
 
 say("The client that came last speaks first, and is answered: who says nothing holds up nobody.")
@@ -50,27 +46,29 @@ let before = memory()
 for _ in 1...count { _ = thread(wait, gates) }
 for _ in 1...count { awaitAnswer() }  // each says that it is there
 let after = memory()
+let each = (
+  virtual: (after.virtual - before.virtual) / count, resident: (after.resident - before.resident) / count,
+  kernel: (after.kernel - before.kernel) / count
+)
 say(
   """
-  Each has \((after.virtual - before.virtual + 512 * count) / count / 1024) MiB of address space, for a stack that may grow so far
-  (VmSize); \((after.resident - before.resident) / count) KiB of memory, for what it has touched of it (VmRSS); and
-  \((after.kernel - before.kernel) / count) KiB of the kernel's own, for the stack on which its calls run (KernelStack in /proc/meminfo).
+  For each, \(each.virtual) KiB of address space (VmSize): a stack that may grow so far. Of memory, \(each.resident) KiB
+  for what it has touched (VmRSS), and \(each.kernel) KiB of the kernel's own, where its calls run (KernelStack, which
+  counts the whole system).
   """)
 
 let rounds = 1000
-say(
-  "And to be woken? One of them gets a word, and answers, \(rounds) times; this thread waits for each answer."
-)
+say("And to be woken? One of them gets a word, and answers, \(rounds) times, while this thread waits.")
 let switchesBefore = number("voluntary_ctxt_switches", in: "/proc/self/status")
 let start = nanoseconds()
 for _ in 1...rounds {
   sem_post(gates)
   awaitAnswer()
 }
-let each = Double(nanoseconds() - start) / Double(rounds) / 1000
+let time = (nanoseconds() - start) / rounds
 let switches = number("voluntary_ctxt_switches", in: "/proc/self/status") - switchesBefore
 say(
-  "This thread gave up its processor \(switches) times (voluntary_ctxt_switches), and a round took \(Int(each.rounded())) µs."
+  "Each round took \(time) ns. This thread gave up its processor \(switches) times (voluntary_ctxt_switches)."
 )
 
 // --- what a thread does ---

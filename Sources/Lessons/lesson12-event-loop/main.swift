@@ -8,44 +8,31 @@ import LessonSupport
 let lesson = begin()
 let (listener, address) = listeningSocket()
 
-say(
-  "Two clients, and one thread to serve both. It must never wait for one of them: its sockets are non-blocking."
-)
+say("Two clients, and one thread for both. It must never wait for one of them: O_NONBLOCK.")
 let (ann, bob) = (dial(), dial())
 let (annHere, bobHere) = (acceptNonblocking(), acceptNonblocking())
 var bytes = [UInt8](repeating: 0, count: 1 << 20)
-guard read(annHere, &bytes, 100) == -1, errno == EAGAIN else {
-  cannotShow("the read did not fail with EAGAIN")
-}
+guard read(annHere, &bytes, 100) == -1, errno == EAGAIN else { cannotShow("no EAGAIN") }
 
-say(
-  "EAGAIN: nothing there now. To ask again and again would burn a processor. poll waits for any of several.")
+say("EAGAIN: nothing is there yet. To ask over and over burns a processor; poll waits for any of several.")
 send(bob, "hi")
 var entries = [listener, annHere, bobHere].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
 guard poll(&entries, 3, -1) == 1, entries[2].revents == POLLIN else { cannotShow("poll did not find bob") }
 guard read(bobHere, &bytes, 100) == 2 else { fail("read") }
 
-say(
-  "It was descriptor \(bobHere). But each poll hands the whole list over, and the kernel looks at all of it, be it 10,000 long."
-)
-say(
-  "epoll keeps the list in the kernel. A descriptor is added once; each wait returns those that are ready, and no others."
-)
+say("It was descriptor \(bobHere). But each poll has the kernel look at the whole list, be it 10,000 long.")
+say("epoll keeps the list in the kernel: add a descriptor once, and each wait returns those that are ready.")
 let epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
 guard epoll >= 0 else { fail("epoll_create1") }
 for descriptor in [listener, annHere, bobHere] { watch(EPOLL_CTL_ADD, descriptor, EPOLLIN) }
 send(ann, "12345678")
 guard wait() == [annHere] else { cannotShow("epoll did not find ann") }
 
-say(
-  "Level-triggered, the default: it is reported for as long as it is so. Read a part, and the rest is reported again."
-)
+say("Level-triggered, the default: reported for as long as it is so. Read a part, and the rest is reported.")
 guard read(annHere, &bytes, 4) == 4 else { fail("read") }
 guard wait() == [annHere] else { cannotShow("the rest was not reported") }
 
-say(
-  "Edge-triggered: when something new comes, once. Who does not read until EAGAIN then waits for bytes that are there."
-)
+say("Edge-triggered: reported once, when it becomes so. Who reads only a part waits for what is there.")
 watch(EPOLL_CTL_MOD, annHere, EPOLLIN, EPOLLET)
 guard wait() == [annHere] else { cannotShow("the change was not reported") }
 guard read(annHere, &bytes, 2) == 2 else { fail("read") }
@@ -53,16 +40,13 @@ guard wait(atMost: 0) == [] else { cannotShow("the rest was reported again") }
 guard read(annHere, &bytes, 100) == 2 else { fail("read") }
 watch(EPOLL_CTL_MOD, annHere, EPOLLIN)
 
-say(
-  "Backpressure. Bob asks for much and reads nothing. Write what the kernel takes, and never wait for room.")
+say("Backpressure: Bob is sent much, and reads nothing. Write what the kernel takes, and wait for no room.")
 var small: Int32 = 16 * 1024
 guard setsockopt(bobHere, SOL_SOCKET, SO_SNDBUF, &small, 4) == 0 else { fail("setsockopt") }
 while write(bobHere, &bytes, bytes.count) > 0 {}
 guard errno == EAGAIN else { fail("write") }
 
-say(
-  "Keep the rest, and read nothing more from him: he has to wait, not we. EPOLLOUT reports when there is room."
-)
+say("Keep the rest, and read no more from him: now he has to wait. EPOLLOUT reports when there is room.")
 watch(EPOLL_CTL_MOD, bobHere, EPOLLOUT)
 guard wait(atMost: 0) == [] else { cannotShow("there was room") }
 guard read(bob, &bytes, bytes.count) > 0 else { fail("read") }
@@ -70,9 +54,7 @@ guard wait() == [bobHere] else { cannotShow("no room was reported") }
 guard write(bobHere, &bytes, 1000) == 1000 else { fail("write") }
 watch(EPOLL_CTL_MOD, bobHere, EPOLLIN)
 
-say(
-  "Time is a descriptor, too: a timer that is readable when it has run out. So the loop's wait needs no timeout."
-)
+say("Time is a descriptor, too: a timer is readable once it has run out. The wait needs no timeout.")
 let timer = timerfd_create(CLOCK_MONOTONIC, Int32(TFD_NONBLOCK | TFD_CLOEXEC))
 guard timer >= 0 else { fail("timerfd_create") }
 watch(EPOLL_CTL_ADD, timer, EPOLLIN)
@@ -81,9 +63,7 @@ guard timerfd_settime(timer, 0, &setting, nil) == 0 else { fail("timerfd_settime
 guard wait() == [timer] else { cannotShow("the timer was not reported") }
 guard read(timer, &bytes, 8) == 8 else { fail("read") }  // how often it has run out
 
-say(
-  "And a signal: blocked, so that it interrupts nothing, and read in its turn. No handler, no EINTR, no race."
-)
+say("And a signal: blocked, so that it interrupts nothing, and read in its turn. No handler, no EINTR.")
 var set = sigset_t()
 sigemptyset(&set)
 sigaddset(&set, SIGTERM)
@@ -97,7 +77,7 @@ var info = signalfd_siginfo()
 guard read(signals, &info, MemoryLayout.size(ofValue: info)) == 128 else { fail("read") }
 
 say(
-  "Signal \(info.ssi_signo) was read: time to end. One wait for clients, room, time and signals: that is the loop of echo-server."
+  "Signal \(info.ssi_signo): time to end. One wait for clients, room, time, signals: that is echo-server's loop."
 )
 
 // --- what is new ---

@@ -55,7 +55,8 @@ final class EchoServer {
     let failure = pthread_create(
       &thread, nil,
       { box in
-        let worker = Unmanaged<EchoWorker>.fromOpaque(box!).takeRetainedValue()
+        guard let box else { return nil }
+        let worker = Unmanaged<EchoWorker>.fromOpaque(box).takeRetainedValue()
         do throws(SystemCallError) { try worker.loop.run() } catch {
           printToStandardError("echo-server: \(error)\n")
         }
