@@ -124,6 +124,13 @@ static inline int clinux_pin(pid_t process, unsigned processor) {
   return (int)syscall(SYS_sched_setaffinity, (long)process, (long)sizeof mask, (long)&mask);
 }
 
+/// The processor that the calling thread runs on. See: getcpu(2)
+static inline unsigned clinux_processor(void) {
+  unsigned processor = 0;
+  syscall(SYS_getcpu, (long)&processor, 0L, 0L);
+  return processor;
+}
+
 /// See: wait4(2): what a child has used, once it has ended.
 static inline pid_t clinux_wait4(pid_t process, int *_Nonnull status, struct rusage *_Nonnull usage) {
   return (pid_t)syscall(SYS_wait4, (long)process, (long)status, 0L, (long)usage);
