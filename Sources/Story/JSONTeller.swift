@@ -21,7 +21,7 @@ public final class JSONTeller: Teller {
           .init("attached", .boolean(opening.isAttached)),
           .init("sockets", .array(opening.sockets.map(Self.socket))),
         ]
-      case .said(let text): [.init("say", .string(text))]
+      case .said(let text, let process): [.init("say", .string(text)), .init("pid", .number(process))]
       case .note(let text): [.init("note", .string(text))]
       case .waiting(let call, let text):
         [

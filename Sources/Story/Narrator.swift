@@ -72,6 +72,8 @@ public final class Narrator {
   private var meanwhile: [SocketChange] = []
   private var strayPackets: [Packet] = []
   private var stepCount = 0
+  /// A step was told, and nobody has had the time to look at it; at the beginning, too.
+  private var isPauseDue = true
   private var lastProcess: pid_t?
   private var notedRefusal = false
   private var lostPackets: UInt64 = 0
@@ -82,7 +84,7 @@ public final class Narrator {
   private var overheard: UInt64 = 0
   private var hasBegun = false
   /// What the program has said, and nobody has been told yet.
-  private var words: [String] = []
+  private var words: [(text: String, process: pid_t)] = []
   private var interruptions = 0
   private var mainEnd: Tracer.Status?
   private var isInterruptionTold = false
@@ -192,13 +194,19 @@ public final class Narrator {
       case .entered(let call):
         guard hasBegun else { continue }
         let question = question(about: call)
-        let answer = wait(asking: question)
-        if let status = answer.status { return status }
+        var choice: String?
+        if isPauseDue || question != nil {
+          let answer = wait(asking: question)
+          if let status = answer.status { return status }
+          choice = answer.choice
+        }
         sayHeld()
         enter(call)
-        running[call.thread]?.question = question.map { ($0, answer.choice) }
+        running[call.thread]?.question = question.map { ($0, choice) }
       case .returned(let call):
         guard hasBegun else { continue }
+        // One call may return after another, with none made in between.
+        if isPauseDue, options.pauses, let status = wait(asking: nil).status { return status }
         leave(call)
       case .abandoned(let call):
         // What it did is told, if by nobody's name.
@@ -206,8 +214,8 @@ public final class Narrator {
           meanwhile += lost.changes
           strayPackets += lost.packets
         }
-      case .said(_, let bytes):
-        words.append(Self.words(bytes))
+      case .said(let process, let bytes):
+        words.append((Self.words(bytes), process))
         // With questions, words are told after the answer: they may hold it.
         if !options.predicts { sayHeld() }
       case .disturbed(_, let thread, let call): tell(.note(Self.disturbance(thread, call)))
@@ -362,6 +370,7 @@ public final class Narrator {
     meanwhile = []
     strayPackets = []
     tell(.step(step))
+    isPauseDue = true
     if let (question, choice) = text.question,
       let prediction = reader.judge(question, choice: choice, step: step, waited: text.isToldAsWaiting)
     {
@@ -392,7 +401,7 @@ public final class Narrator {
   }
 
   private func sayHeld() {
-    for text in words { tell(.said(text)) }
+    for (text, process) in words { tell(.said(text, by: process)) }
     words = []
   }
 
@@ -599,6 +608,7 @@ public final class Narrator {
 
   /// What the reader answers to a question, or to none; or what to exit with, where the reader has had enough.
   private func wait(asking question: Question?) -> (choice: String?, status: Int32?) {
+    isPauseDue = false
     let hint = Hint(
       sockets: world.sockets, process: lastProcess ?? tracer.process, isAlone: tracer.threadCount == 1,
       namespaces: options.namespaces, invitesClients: options.invitesClients)

@@ -25,9 +25,9 @@ struct Overview {
   /// A column's width.
   private static let column = 16
 
-  /// `label` is how a socket is called, with its process where that matters.
-  mutating func add(_ step: Step, label: (SocketSnapshot) -> String) {
-    let isNew = note(step.after, label)
+  /// `owner` is whose a socket is, where that has to be said.
+  mutating func add(_ step: Step, owner: (SocketSnapshot) -> String?) {
+    let isNew = note(step.after, owner)
     let cells = cells(step.after)
     guard isNew || cells != last || step.isFailure else { return }
     last = cells
@@ -39,15 +39,15 @@ struct Overview {
     }
   }
 
-  mutating func add(_ ending: StoryItem.Ending, label: (SocketSnapshot) -> String) {
-    _ = note(ending.sockets, label)
+  mutating func add(_ ending: StoryItem.Ending, owner: (SocketSnapshot) -> String?) {
+    _ = note(ending.sockets, owner)
     let cells = cells(ending.sockets)
     if cells != last, !cells.isEmpty {
       rows.append(Row(number: 0, call: "(ended)", failed: false, cells: cells))
     }
   }
 
-  private mutating func note(_ sockets: [SocketSnapshot], _ label: (SocketSnapshot) -> String) -> Bool {
+  private mutating func note(_ sockets: [SocketSnapshot], _ owner: (SocketSnapshot) -> String?) -> Bool {
     var isNew = false
     for socket in sockets {
       if titles[socket.id] == nil {
@@ -61,7 +61,9 @@ struct Overview {
         columns.append(socket.id)
         isNew = true
       }
-      let title = socket.descriptor.map { _ in label(socket) } ?? (socket.label == "peer" ? "peer" : nil)
+      let title =
+        socket.descriptor.map { (owner(socket).map { "\($0) " } ?? "") + "fd \($0)" }
+        ?? (socket.label == "peer" ? "peer" : nil)
       let known = titles[socket.id] ?? []
       if let title, let last = known.last, title.hasSuffix(" \(last)") {
         titles[socket.id] = known.dropLast() + [title]  // the same, and whose it is

@@ -38,6 +38,11 @@ struct ProcessNames {
     return name.map { "[\($0)] " } ?? ""
   }
 
+  /// A program's own words, and whose they are where two speak.
+  func speech(_ words: String, of process: pid_t) -> String {
+    names[process].map { "\($0): \(words)" } ?? words
+  }
+
   func text(_ event: StoryItem.ProcessEvent, of process: pid_t) -> String {
     guard let name = names[process] else { return event.text(of: "process \(process)") }
     if case .executed(let program) = event {

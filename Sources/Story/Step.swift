@@ -120,8 +120,8 @@ public struct Step: Sendable {
 /// What a story consists of, in the order in which it happens.
 public enum StoryItem: Sendable {
   case opening(Opening)
-  /// The program's own words: a lesson's `say`.
-  case said(String)
+  /// The program's own words: a lesson's `say`; and which process has said them.
+  case said(String, by: pid_t)
   case step(Step)
   /// A call has not returned for a while.
   case waiting(Call, text: String)

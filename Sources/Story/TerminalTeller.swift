@@ -59,7 +59,7 @@ public final class TerminalTeller: Teller {
   public func tell(_ item: StoryItem) {
     switch item {
     case .opening(let opening): tell(opening)
-    case .said(let text): tell(said: text)
+    case .said(let text, let process): tell(said: names.speech(text, of: process))
     case .step(let step):
       if isRepetition(step) {
         repetitions += 1
@@ -186,7 +186,7 @@ public final class TerminalTeller: Teller {
     }
     for text in ladderLines(step.ownPackets, step.after + step.before) { body(text) }
     if options.isVerbose { tellEverything(step) }
-    overview.add(step, label: label)
+    overview.add(step, owner: owner)
     processes.insert(step.call.process)
     for socket in step.after { processes.formUnion(socket.holders.map(\.process)) }
     hasStep = true
@@ -299,7 +299,7 @@ public final class TerminalTeller: Teller {
       blank()
       line("   " + Style.strong("You foresaw \(score.right) of \(score.of).", color: options.color))
     }
-    overview.add(ending, label: label)
+    overview.add(ending, owner: owner)
     for text in overview.lines(width: width, color: options.color) { line(text) }
   }
 
@@ -540,12 +540,17 @@ public final class TerminalTeller: Teller {
     return bound.map(label)
   }
 
-  /// The label, with the process in front where that is another than the first.
+  /// The label, with its owner in front where that has to be said.
   private func label(_ socket: SocketSnapshot) -> String {
-    guard let holder = socket.holders.first, let name = names[holder.process],
+    (owner(socket).map { "\($0) " } ?? "") + socket.label
+  }
+
+  /// The process that alone has descriptors for a socket, where it has a name.
+  private func owner(_ socket: SocketSnapshot) -> String? {
+    guard let holder = socket.holders.first,
       socket.holders.allSatisfy({ $0.process == holder.process })
-    else { return socket.label }
-    return "\(name) \(socket.label)"
+    else { return nil }
+    return names[holder.process]
   }
 
   // --- lines ---

@@ -178,7 +178,10 @@ import Testing
     try Place.withTemporaryFolder { folder in
       // The build folder may not be open to everybody.
       for name in Course.lessons {
-        #expect(try Program.run(["/bin/cp", Place.product(name), folder]).status == 0)
+        let client = name.hasSuffix("-server") ? ["\(name.dropLast("server".count))client"] : []
+        for program in [name] + client {
+          #expect(try Program.run(["/bin/cp", Place.product(program), folder]).status == 0)
+        }
         let result = try Program.run(user + ["\(folder)/\(name)", "--format", "json", "--no-step"])
         #expect(result.status == 0, "\(result.errors)")
         let lines = try StoryLine.all(result.output)

@@ -33,6 +33,8 @@ import Testing
     #expect(predictions.count >= 5)
     #expect(predictions.allSatisfy { $0["right"] == nil })
     #expect(try score(silent) == (0, 0))
+    // Where several threads are asked in turn, a question and its answer do not follow each other.
+    if Course.concurrent.contains(lesson) { return }
     var truth: [Int: String] = [:]
     for prediction in predictions {
       truth[try #require(prediction["ofStep"] as? Int)] = prediction["actual"] as? String

@@ -60,7 +60,7 @@ import Testing
     let new = socket(1, .close)
     picture.add(
       step(1, text: hostile, changes: [SocketChange(socket: new, kind: .appeared)], after: [new]))
-    picture.add(words: hostile)
+    picture.add(words: hostile, of: 1)
     picture.add(note: hostile)
     let text = drawing(picture, command: hostile)
     #expect(isWellFormed(text))

@@ -97,7 +97,7 @@ import Testing
           meanwhile: [],
           changes: [],
           strayPackets: [], ownPackets: [], descriptors: DescriptorList(before: [], after: []),
-          portHolder: nil), label: \.label)
+          portHolder: nil), owner: { _ in nil })
     }
     let lines = overview.lines(width: 80, color: false)
     #expect(lines.count < 70)

@@ -6,33 +6,44 @@ public enum Strace {
   public static let calls =
     "socket,socketpair,bind,listen,accept,accept4,connect,read,write,readv,writev,sendto,sendmsg,sendmmsg,recvfrom,"
     + "recvmsg,recvmmsg,shutdown,close,dup,dup2,dup3,fcntl,setsockopt,getsockopt,getsockname,getpeername,ioctl,"
-    + "sendfile,splice,poll,ppoll,select,pselect6,epoll_create,epoll_create1,epoll_ctl,epoll_wait,epoll_pwait"
+    + "sendfile,splice,poll,ppoll,select,pselect6,epoll_create,epoll_create1,epoll_ctl,epoll_wait,epoll_pwait,"
+    + "timerfd_create,timerfd_settime,signalfd4,eventfd2"
 
-  /// Runs a program under strace and returns its lines that concern a socket, without the decoration of -y.
+  /// Runs a program under strace and returns the lines of each thread that concern a socket, without the decoration of -y.
   public static func socketCalls(of command: [String], within place: ([String]) -> [String] = { $0 }) throws
-    -> [String]
+    -> [Int: [String]]
   {
     guard let strace = Witness.path("strace") else {
       throw Program.Failure(description: "strace is not installed")
     }
     return try Place.withTemporaryFolder { folder in
-      let path = "\(folder)/strace.txt"
+      let path = "\(folder)/strace"
       let result = try Program.run(
-        place([strace, "-y", "-o", path, "-e", "trace=\(calls)", "-e", "signal=none"] + command))
+        place([strace, "-y", "-ff", "-o", path, "-e", "trace=\(calls)", "-e", "signal=none"] + command))
       guard result.status == 0 else {
         throw Program.Failure(description: "under strace it ended with \(result.status): \(result.errors)")
       }
-      let lines = try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n").map(String.init)
-      return lines.filter(concernsSocket).map(plain)
+      var threads: [Int: [String]] = [:]
+      for name in try FileManager.default.contentsOfDirectory(atPath: folder) {
+        let lines = try String(contentsOfFile: "\(folder)/\(name)", encoding: .utf8).split(separator: "\n")
+        let thread = Int(name.split(separator: ".").last ?? "") ?? 0
+        threads[thread] = lines.map(String.init).filter(concernsSocket).map(plain)
+      }
+      return threads
     }
   }
 
   /// -y shows what a descriptor leads to: `3<socket:[12]>`, `3<TCP:[…]>`, `3<anon_inode:[eventpoll]>`.
   private static func concernsSocket(_ line: String) -> Bool {
-    if line.hasPrefix("socket(") || line.hasPrefix("socketpair(") || line.hasPrefix("epoll_create") {
+    if line.hasPrefix("socket(") || line.hasPrefix("socketpair(") || line.hasPrefix("epoll_create")
+      || line.hasPrefix("timerfd_") || line.hasPrefix("signalfd") || line.hasPrefix("eventfd")
+    {
       return true
     }
     let arguments = line.prefix { $0 != "\"" }
+    if ["timerfd", "signalfd", "eventfd"].contains(where: { arguments.contains("<anon_inode:[\($0)]>") }) {
+      return true
+    }
     if line.hasPrefix("epoll_wait") || line.hasPrefix("epoll_ctl") || line.hasPrefix("close(") {
       if arguments.contains("<anon_inode:[eventpoll]>") { return true }
     }

@@ -72,7 +72,9 @@ struct Picture {
     }
   }
 
-  mutating func add(words: String) { append(Band(serial: nextBand, kind: .words(Self.flowing(words)))) }
+  mutating func add(words: String, of process: pid_t) {
+    append(Band(serial: nextBand, kind: .words(Self.flowing(names.speech(words, of: process)))))
+  }
 
   mutating func add(note: String) { append(Band(serial: nextBand, kind: .note(Self.flowing(note)))) }
 

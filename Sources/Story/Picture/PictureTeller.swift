@@ -14,7 +14,7 @@ public final class PictureTeller: Teller {
     case .opening(let opening):
       heading = Self.heading(of: opening)
       picture.add(opening)
-    case .said(let text): picture.add(words: text)
+    case .said(let text, let process): picture.add(words: text, of: process)
     case .step(let step): picture.add(step)
     case .waiting, .question, .prediction: break
     case .note(let text): picture.add(note: text)
