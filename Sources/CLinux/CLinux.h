@@ -118,22 +118,24 @@ static inline int clinux_ioctl(int fd, unsigned long request, void *_Nullable ar
 /// The symbolic name of an errno ("EADDRINUSE"), or null. See: strerrorname_np(3)
 extern const char *_Nullable strerrorname_np(int number);
 
-/// Lets a process run on one processor of the first 64 only. See: sched_setaffinity(2)
-static inline int clinux_pin(pid_t process, unsigned processor) {
-  unsigned long mask = processor < 64 ? 1UL << processor : 0;
-  return (int)syscall(SYS_sched_setaffinity, (long)process, (long)sizeof mask, (long)&mask);
+/// Lets a thread, and all that it will start, run on some of the first 64 processors only, a bit each.
+/// See: sched_setaffinity(2)
+static inline int clinux_pin(pid_t thread, unsigned long processors) {
+  return (int)syscall(SYS_sched_setaffinity, (long)thread, (long)sizeof processors, (long)&processors);
 }
 
-/// The processor that the calling thread runs on. See: getcpu(2)
-static inline unsigned clinux_processor(void) {
+/// Which of the first 64 processors a process may run on, a bit each; 0 where that cannot be asked.
+/// See: sched_getaffinity(2)
+static inline unsigned long clinux_processors(pid_t process) {
+  unsigned long mask[128] = {0};
+  return syscall(SYS_sched_getaffinity, (long)process, (long)sizeof mask, (long)mask) > 0 ? mask[0] : 0;
+}
+
+/// The processor that the calling thread runs on, as a bit; 0 where it is none of the first 64. See: getcpu(2)
+static inline unsigned long clinux_processor(void) {
   unsigned processor = 0;
   syscall(SYS_getcpu, (long)&processor, 0L, 0L);
-  return processor;
-}
-
-/// See: wait4(2): what a child has used, once it has ended.
-static inline pid_t clinux_wait4(pid_t process, int *_Nonnull status, struct rusage *_Nonnull usage) {
-  return (pid_t)syscall(SYS_wait4, (long)process, (long)status, 0L, (long)usage);
+  return processor < 64 ? 1UL << processor : 0;
 }
 
 /// See: tgkill(2)

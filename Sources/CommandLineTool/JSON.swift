@@ -6,6 +6,8 @@ public enum JSON: Sendable, Equatable {
   case boolean(Bool)
   case integer(Int64)
   case unsigned(UInt64)
+  /// Null where it is no finite number.
+  case decimal(Double)
   case string(String)
   case array([JSON])
   case object([Member])
@@ -41,6 +43,7 @@ public enum JSON: Sendable, Equatable {
     case .boolean(let value): text += value ? "true" : "false"
     case .integer(let value): text += String(value)
     case .unsigned(let value): text += String(value)
+    case .decimal(let value): text += value.isFinite ? "\(value)" : "null"
     case .string(let value): Self.append(quoted: value, to: &text)
     case .array(let values):
       text += "["

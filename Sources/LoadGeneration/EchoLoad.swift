@@ -25,8 +25,6 @@ public struct LoadPlan: Sendable {
 public struct LoadResult: Sendable {
   public internal(set) var latencies = Histogram()
   public internal(set) var messages: UInt64 = 0
-  /// All messages that have come back, those of the time before with them.
-  public internal(set) var allMessages: UInt64 = 0
   /// Messages that came back with other bytes.
   public internal(set) var wrong: UInt64 = 0
   /// With a rate: messages that were due in the counted time and had not come back at its end. The histogram has them, with the
@@ -39,6 +37,10 @@ public struct LoadResult: Sendable {
   public internal(set) var seconds = 0.0
   /// What the generator itself took of a processor in that time, in seconds.
   public internal(set) var processorSeconds = 0.0
+  /// What the server took of processors in that time, in nanoseconds, where that was measured.
+  public internal(set) var serverTime: UInt64?
+  /// The signal that has ended it early.
+  public internal(set) var interruption: Int32?
 
   public var perSecond: Double { seconds > 0 ? Double(messages) / seconds : 0 }
   /// The generator had no time left: the server may be faster than this.
@@ -61,15 +63,28 @@ public final class EchoLoad {
   private var paceBegin: UInt64 = 0
   private var timer: LoopTimer?
   private var pace: LoopTimer?
-  /// Called each second with what has come so far.
   private let progress: ((LoadResult) -> Void)?
+  /// What the server has taken of processors until now, in nanoseconds.
+  private let meter: (() -> UInt64?)?
+  private var meterBegin: UInt64?
+  private var signals: LoopSignals?
 
   static let places = 4096
 
-  public init(_ plan: LoadPlan, to address: SocketAddress, progress: ((LoadResult) -> Void)? = nil)
-    throws(SystemCallError)
-  {
+  /// Dials.
+  ///
+  /// - Parameters:
+  ///   - plan: what is to be sent.
+  ///   - address: where the server listens.
+  ///   - meter: what the server has taken of processors until now, in nanoseconds.
+  ///   - progress: is called each second with what has come so far.
+  /// - Throws: what stands in the way of the first connection. Those that fail later are counted.
+  public init(
+    _ plan: LoadPlan, to address: SocketAddress, meter: (() -> UInt64?)? = nil,
+    progress: ((LoadResult) -> Void)? = nil
+  ) throws(SystemCallError) {
     self.plan = plan
+    self.meter = meter
     self.progress = progress
     loop = try EventLoop()
     bytes = .allocate(byteCount: plan.size + Self.places, alignment: 16)
@@ -89,10 +104,14 @@ public final class EchoLoad {
 
   /// Sends until the time is over.
   public func run() throws(SystemCallError) -> LoadResult {
+    signals = try LoopSignals([SIGINT, SIGTERM, SIGHUP], on: loop) { [unowned self] signal in
+      result.interruption = signal
+      loop.stop()
+    }
     timer = try LoopTimer(on: loop) { [unowned self] in phase() }
     timer?.start(milliseconds: max(1, Int(plan.warmUp * 1000)))
     if plan.rate != nil {
-      paceBegin = Self.now()
+      paceBegin = now()
       pace = try LoopTimer(on: loop) { [unowned self] in sendDue() }
       sendDue()
     } else {
@@ -109,17 +128,18 @@ public final class EchoLoad {
       isCounting = true
       let before = result
       result = LoadResult()
-      result.allMessages = before.allMessages
       result.failures = before.failures
       result.firstFailure = before.firstFailure
-      begin = Self.now()
+      begin = now()
       processorBegin = Self.processorTime()
+      meterBegin = meter?()
       timer?.start(milliseconds: 100, repeats: true)
       return
     }
-    result.seconds = Double(Self.now() &- begin) / 1e9
+    result.seconds = Double(now() &- begin) / 1e9
     if result.seconds >= plan.duration {
       result.processorSeconds = Self.processorTime() - processorBegin
+      if let meterBegin, let meterEnd = meter?() { result.serverTime = meterEnd &- meterBegin }
       if plan.rate != nil { for connection in connections { connection.forEachUnanswered(countUnanswered) } }
       loop.stop()
     } else if Int(result.seconds) > lastSecond {
@@ -132,8 +152,8 @@ public final class EchoLoad {
   private func sendDue() {
     guard let rate = plan.rate, !connections.isEmpty else { return }
     func due() -> UInt64 { paceBegin &+ UInt64(Double(nextMessage) * 1e9 / rate) }
-    let now = Self.now()
-    while due() <= now {
+    let time = now()
+    while due() <= time {
       connections[Int(nextMessage % UInt64(connections.count))].enqueue(due: due())
       nextMessage &+= 1
     }
@@ -142,10 +162,10 @@ public final class EchoLoad {
 
   /// What was due and has not come back has taken so long already.
   private func countUnanswered(_ due: UInt64) {
-    let now = Self.now()
-    guard due >= begin, due <= now else { return }
+    let time = now()
+    guard due >= begin, due <= time else { return }
     result.unanswered &+= 1
-    result.latencies.add(now - due)
+    result.latencies.add(time - due)
   }
 
   func fail(_ error: SystemCallError) {
@@ -155,7 +175,6 @@ public final class EchoLoad {
   }
 
   func done(from due: UInt64, isRight: Bool) {
-    result.allMessages &+= 1
     guard isCounting else {
       if !isRight {
         fail(SystemCallError(call: "recv", asked: "other bytes came back", errno: ErrorNumber(EBADMSG)))
@@ -166,15 +185,8 @@ public final class EchoLoad {
     if !isRight { result.wrong &+= 1 }
     // How long it took to come belongs to the time in which it was due.
     guard plan.rate == nil || due >= begin else { return }
-    let now = Self.now()
-    result.latencies.add(now >= due ? now - due : 0)
-  }
-
-  /// Nanoseconds of CLOCK_MONOTONIC.
-  static func now() -> UInt64 {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
+    let time = now()
+    result.latencies.add(time >= due ? time - due : 0)
   }
 
   /// Of this process, in seconds.
@@ -229,7 +241,7 @@ final class LoadConnection: EventHandler {
   /// A message to be sent as soon as there is room. With `due` nil it is due now.
   func enqueue(due time: UInt64?) {
     guard !hasEnded else { return }
-    waiting.append(time ?? EchoLoad.now())
+    waiting.append(time ?? now())
     send()
   }
 
@@ -299,7 +311,7 @@ final class LoadConnection: EventHandler {
       sequenceIn &+= 1
       received = 0
       isRight = true
-      if load.plan.rate == nil { waiting.append(EchoLoad.now()) }
+      if load.plan.rate == nil { waiting.append(now()) }
     }
     send()
   }

@@ -17,9 +17,9 @@ public struct ServerUnderLoad: ~Copyable {
   ///
   /// - Parameters:
   ///   - command: as a shell reads it.
-  ///   - processor: where it is to run; nil for anywhere.
+  ///   - processors: where it is to run, a bit each; nil for wherever this process may.
   /// - Throws: `Failure` where it prints something else, and what `pipe2` or `posix_spawn` failed with.
-  public init(_ command: String, on processor: UInt32?) throws {
+  public init(_ command: String, on processors: UInt?) throws {
     let (readEnd, writeEnd) = try Descriptor.pipe()
     let output = Descriptor(owning: readEnd)
     var actions = posix_spawn_file_actions_t()
@@ -30,37 +30,88 @@ public struct ServerUnderLoad: ~Copyable {
     var vector: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
     defer { for word in vector { free(word) } }
     var process: pid_t = 0
-    let failure = posix_spawn(&process, "/bin/sh", &actions, nil, &vector, environ)
+    // All its threads are to inherit it.
+    let own = clinux_processors(0)
+    if let processors { _ = clinux_pin(0, processors) }
+    // What this process blocks and ignores is not its affair.
+    var attributes = posix_spawnattr_t()
+    posix_spawnattr_init(&attributes)
+    defer { posix_spawnattr_destroy(&attributes) }
+    var none = sigset_t()
+    sigemptyset(&none)
+    var pipe = sigset_t()
+    sigemptyset(&pipe)
+    sigaddset(&pipe, SIGPIPE)
+    posix_spawnattr_setsigmask(&attributes, &none)
+    posix_spawnattr_setsigdefault(&attributes, &pipe)
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
+    let failure = posix_spawn(&process, "/bin/sh", &actions, &attributes, &vector, environ)
     close(writeEnd)
     if failure != 0 {
       throw SystemCallError(call: "posix_spawn", asked: command, errno: ErrorNumber(failure))
     }
-    if let processor { _ = clinux_pin(process, processor) }
-    var line: [UInt8] = []
-    var byte: UInt8 = 0
-    while line.count < 200, read(output.number, &byte, 1) == 1, byte != UInt8(ascii: "\n") {
-      line.append(byte)
-    }
-    let text = String(decoding: line, as: UTF8.self)
+    if processors != nil { _ = clinux_pin(0, own) }
+    let text = Self.line(from: output.number)
     guard text.hasPrefix("listening on "),
       let address = try? SocketAddress(String(text.dropFirst("listening on ".count)))
     else {
-      kill(process, SIGKILL)
-      var status: Int32 = 0
-      waitpid(process, &status, 0)
-      throw Failure(description: "'\(command)' did not print where it listens first, but '\(text)'")
+      Self.end(process)
+      throw Failure(
+        description: "'\(command)' did not print \"listening on HOST:PORT\" first, but '\(text)'")
     }
     self.address = address
     self.process = process
   }
 
-  /// Ends it, and returns the processor time that it took in all, in seconds.
-  public consuming func end() -> Double {
+  /// What it prints within ten seconds, up to the end of a line.
+  private static func line(from output: Int32) -> String {
+    var line: [UInt8] = []
+    var byte: UInt8 = 0
+    let deadline = now() &+ 10_000_000_000
+    while line.count < 200, now() < deadline {
+      var entry = pollfd(fd: output, events: Int16(POLLIN), revents: 0)
+      guard poll(&entry, 1, 100) > 0 else { continue }
+      guard read(output, &byte, 1) == 1, byte != UInt8(ascii: "\n") else { break }
+      line.append(byte)
+    }
+    return String(decoding: line, as: UTF8.self)
+  }
+
+  /// Tells the processor time that it has taken so far, all its threads together, in nanoseconds; nil where the kernel does not
+  /// count it.
+  ///
+  /// See: Documentation/scheduler/sched-stats.rst, "/proc/<pid>/schedstat"
+  public var meter: () -> UInt64? {
+    let process = process
+    return { Self.processorTime(of: process) }
+  }
+
+  private static func processorTime(of process: pid_t) -> UInt64? {
+    guard let threads = numberedEntries(ofDirectory: "/proc/\(process)/task") else { return nil }
+    var sum: UInt64 = 0
+    for thread in threads {
+      guard
+        let time = text(ofFile: "/proc/\(process)/task/\(thread)/schedstat")?.split(separator: " ").first,
+        let time = UInt64(time)
+      else { return nil }
+      sum &+= time
+    }
+    return sum
+  }
+
+  /// Ends it.
+  public consuming func end() { Self.end(process) }
+
+  private static func end(_ process: pid_t) {
     kill(process, SIGKILL)
     var status: Int32 = 0
-    var usage = rusage()
-    _ = clinux_wait4(process, &status, &usage)
-    func seconds(_ time: timeval) -> Double { Double(time.tv_sec) + Double(time.tv_usec) / 1e6 }
-    return seconds(usage.ru_utime) + seconds(usage.ru_stime)
+    while waitpid(process, &status, 0) == -1, errno == EINTR {}
   }
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC.
+func now() -> UInt64 {
+  var time = timespec()
+  clock_gettime(CLOCK_MONOTONIC, &time)
+  return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
 }

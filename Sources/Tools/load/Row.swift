@@ -1,6 +1,9 @@
 import CommandLineTool
 import LoadGeneration
 
+/// The one in the middle; 0 of none.
+func median(_ values: [Double]) -> Double { values.isEmpty ? 0 : values.sorted()[values.count / 2] }
+
 /// What the runs of one server have come to: medians, and the spread of what matters most.
 struct Row {
   let name: String
@@ -21,7 +24,6 @@ struct Row {
   private static let shares = [0.5, 0.9, 0.99, 0.999]
 
   init(name: String, _ measurements: [Measurement]) {
-    func median(_ values: [Double]) -> Double { values.isEmpty ? 0 : values.sorted()[values.count / 2] }
     let results = measurements.map(\.result)
     let rates = results.map(\.perSecond)
     self.name = name
@@ -83,17 +85,46 @@ struct Row {
     if rows.contains(where: \.isGeneratorBusy) {
       text += "* the generator had no time left; the server may be faster\n"
     }
-    if rows.count == 2, rows[1].perSecond > 0 {
-      func ratio(_ one: Double, _ other: Double) -> String {
-        let hundredths = Int((one / other * 100).rounded())
-        return "\(hundredths / 100).\(hundredths % 100 < 10 ? "0" : "")\(hundredths % 100)"
-      }
-      text += "ratio: \(ratio(rows[0].perSecond, rows[1].perSecond)) of its messages a second"
-      if let one = rows[0].cost, let other = rows[1].cost, other > 0 {
-        text += ", \(ratio(one, other)) of its processor time"
-      }
-      text += "\n"
-    }
     return text
+  }
+}
+
+/// One server beside another, pair by pair: what was measured one after the other has had the same machine.
+struct Comparison {
+  /// The first's messages a second for one of the second's: the median of all pairs, and their spread.
+  let messages: Double
+  let spread: ClosedRange<Double>
+  /// The first's processor time a message for the second's, where both were started here.
+  let cost: Double?
+
+  init?(_ one: [Measurement], _ other: [Measurement]) {
+    let pairs = zip(one, other).filter { $1.result.perSecond > 0 }
+    guard !pairs.isEmpty else { return nil }
+    let ratios = pairs.map { $0.result.perSecond / $1.result.perSecond }
+    messages = median(ratios)
+    spread = (ratios.min() ?? 0)...(ratios.max() ?? 0)
+    let costs = pairs.compactMap { one, other in
+      one.cost.flatMap { cost in other.cost.flatMap { $0 > 0 ? cost / $0 : nil } }
+    }
+    cost = costs.isEmpty ? nil : median(costs)
+  }
+
+  var text: String {
+    func hundredths(_ value: Double) -> String {
+      let number = Int((value * 100).rounded())
+      return "\(number / 100).\("\(number % 100)".count == 1 ? "0" : "")\(number % 100)"
+    }
+    return
+      "ratio: \(hundredths(messages)) of its messages a second (\(hundredths(spread.lowerBound)) … "
+      + "\(hundredths(spread.upperBound)))" + (cost.map { ", \(hundredths($0)) of its processor time" } ?? "")
+      + "\n"
+  }
+
+  var json: JSON {
+    .object([
+      .init("messagesPerSecondRatio", .decimal(messages)), .init("least", .decimal(spread.lowerBound)),
+      .init("most", .decimal(spread.upperBound)),
+      .init("serverTimeRatio", cost.map { .decimal($0) } ?? .null),
+    ])
   }
 }

@@ -30,9 +30,13 @@ let syntax = CommandLineSyntax(
   operands: "echo [HOST:PORT]", mixesOperands: true)
 
 struct Measurement {
-  var result: LoadResult
+  let result: LoadResult
+
   /// Processor time of the server a message, in microseconds; nil where it was not started here.
-  var cost: Double?
+  var cost: Double? {
+    guard let time = result.serverTime, result.messages > 0 else { return nil }
+    return Double(time) / 1000 / Double(result.messages)
+  }
 }
 
 func run() throws -> Int32 {
@@ -71,8 +75,8 @@ func run() throws -> Int32 {
     if let other = arguments["versus"] { commands.append(other) }
   }
   let runs = try arguments.number("runs", in: 1...1000) ?? (commands.count > 1 ? 5 : 1)
-  let isSplit = sysconf(Int32(_SC_NPROCESSORS_ONLN)) > 1 && !arguments.has("same-core") && address == nil
-  if address == nil { _ = clinux_pin(0, isSplit ? 1 : 0) }
+  let places = processors(isShared: arguments.has("same-core"))
+  if address == nil { _ = clinux_pin(0, places.generator) }
 
   var measurements: [[Measurement]] = commands.map { _ in [] }
   let isAtTerminal = Terminal(descriptor: STDERR_FILENO).isTerminal
@@ -82,33 +86,45 @@ func run() throws -> Int32 {
         guard isAtTerminal else { return }
         printToStandardError("\r\(run + 1)/\(runs) \(command ?? "") \(Int(so.perSecond)) a second \u{1b}[K\r")
       }
-      measurements[place].append(try measure(command, address, plan, progress: progress))
+      let result = try measure(command, progress)
+      if let signal = result.interruption { return 128 + signal }
+      measurements[place].append(Measurement(result: result))
     }
   }
   let rows = zip(commands, measurements).map { Row(name: $0 ?? "\(address.map { "\($0)" } ?? "")", $1) }
   let output = Output(descriptor: STDOUT_FILENO)
-  output.write(
-    arguments["format"] == "json" ? rows.map { $0.json.line + "\n" }.joined() : Row.table(rows, plan))
+  let comparison = measurements.count == 2 ? Comparison(measurements[0], measurements[1]) : nil
+  if arguments["format"] == "json" {
+    for row in rows { output.write(row.json.line + "\n") }
+    if let comparison { output.write(comparison.json.line + "\n") }
+  } else {
+    output.write(Row.table(rows, plan))
+    if let comparison { output.write(comparison.text) }
+  }
   output.flush()
   return rows.allSatisfy(\.isClean) ? ExitStatus.success : ExitStatus.failure
 
-  func measure(
-    _ command: String?, _ address: SocketAddress?, _ plan: LoadPlan, progress: @escaping (LoadResult) -> Void
-  ) throws -> Measurement {
+  func measure(_ command: String?, _ progress: @escaping (LoadResult) -> Void) throws -> LoadResult {
     guard let command else {
-      guard let address else { throw Complaint.usage("no server") }
-      return Measurement(result: try EchoLoad(plan, to: address, progress: progress).run())
+      guard let address else { throw Complaint.usage("which server?") }
+      return try EchoLoad(plan, to: address, progress: progress).run()
     }
-    let server = try ServerUnderLoad(command, on: 0)
-    let result: LoadResult
-    do { result = try EchoLoad(plan, to: server.address, progress: progress).run() } catch {
-      _ = server.end()
-      throw error
-    }
-    let seconds = server.end()
-    return Measurement(
-      result: result, cost: result.allMessages > 0 ? seconds * 1e6 / Double(result.allMessages) : nil)
+    let server = try ServerUnderLoad(command, on: places.server)
+    let (place, meter) = (server.address, server.meter)
+    let result = Result { try EchoLoad(plan, to: place, meter: meter, progress: progress).run() }
+    server.end()
+    return try result.get()
   }
+}
+
+/// Where the server runs and where the generator does, a bit each: on the first two processors that this process may use, or both
+/// on the first.
+func processors(isShared: Bool) -> (server: UInt, generator: UInt) {
+  let allowed = clinux_processors(0)
+  let first = allowed & (~allowed &+ 1)
+  let rest = allowed & ~first
+  let second = rest & (~rest &+ 1)
+  return (first, isShared || second == 0 ? first : second)
 }
 
 func raiseDescriptorLimit() {
