@@ -230,7 +230,15 @@ final class LoadConnection: EventHandler {
     let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
     let socket = Descriptor(owning: try systemCall("socket") { Glibc.socket(address.family, type, 0) })
     let number = socket.number
-    try systemCall("connect", "\(address)") { address.withSockaddr { Glibc.connect(number, $0, $1) } }
+    // A server whose queue is full does not answer: connect gives up after this, with EINPROGRESS. See: socket(7)
+    var patience = timeval(tv_sec: 10, tv_usec: 0)
+    setsockopt(number, SOL_SOCKET, SO_SNDTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
+    do throws(SystemCallError) {
+      try systemCall("connect", "\(address)") { address.withSockaddr { Glibc.connect(number, $0, $1) } }
+    } catch {
+      guard error.errno.rawValue == EINPROGRESS else { throw error }
+      throw SystemCallError(call: "connect", asked: "\(address)", errno: ErrorNumber(ETIMEDOUT))
+    }
     var on: Int32 = 1
     setsockopt(number, Int32(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<Int32>.size))
     let flags = fcntl(number, F_GETFL)

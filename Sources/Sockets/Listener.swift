@@ -14,6 +14,7 @@ public protocol ConnectionLimit: AnyObject, Sendable {
 public final class Listener: EventHandler {
   private let socket: Descriptor
   private let loop: EventLoop
+  private let backlog: Int32
   private let limit: (any ConnectionLimit)?
   private let accepted: (consuming Descriptor, SocketAddress?) -> Void
   private var rest: LoopTimer?
@@ -47,6 +48,7 @@ public final class Listener: EventHandler {
     let number = socket.number
     try systemCall("listen", "\(address)") { listen(number, backlog) }
     self.address = SocketAddress.local(of: number) ?? address
+    self.backlog = max(0, backlog)
     self.loop = loop
     self.limit = limit
     self.accepted = accepted
@@ -90,7 +92,8 @@ public final class Listener: EventHandler {
 
   /// Accepts what waits in the queue now, as far as that is possible.
   public func acceptAll() {
-    while acceptOne() {}
+    // As many as the queue can hold: new ones may come faster than they are accepted.
+    for _ in 0...backlog { if !acceptOne() { return } }
   }
 
   /// Looks again, where it has looked away: there may be room now.
@@ -123,12 +126,16 @@ public final class Listener: EventHandler {
     limit?.giveBack()
     switch failure {
     case EAGAIN: return false
-    case EMFILE, ENFILE, ENOBUFS, ENOMEM:
+    // A connection that failed while it waited is the peer's affair, and the network's. See: accept(2), "Error handling"
+    case EINTR, ECONNABORTED, EPERM, EPROTO, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH,
+      EOPNOTSUPP,
+      ENETUNREACH, ETIMEDOUT:
+      return true
+    // EMFILE, ENFILE, ENOBUFS, ENOMEM: there is no room. Whatever else it may be, to try again at once is of no use.
+    default:
       shortages += 1
       takeRest()
       return false
-    // A connection that failed while it waited is the peer's affair. See: accept(2), "Error handling"
-    default: return true
     }
   }
 

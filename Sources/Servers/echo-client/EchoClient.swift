@@ -60,8 +60,9 @@ struct EchoClient: ~Copyable {
         }
       }
       if entries[1].revents != 0 {
-        let count = try systemCall("read", "standard input") { read(STDIN_FILENO, &input, input.count) }
-        waiting = 0..<count
+        // Another process may have made it non-blocking.
+        let count = try some("read") { read(STDIN_FILENO, &input, input.count) }
+        waiting = 0..<(count ?? 0)
         if count == 0 {
           isInputOver = true
           try systemCall("shutdown") { shutdown(socket.number, Int32(SHUT_WR)) }

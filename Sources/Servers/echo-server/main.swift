@@ -41,6 +41,8 @@ func run() throws(Complaint) {
   } catch {
     throw .usage("--host: \(error)")
   }
+  // Nobody may read the figures any more.
+  signal(SIGPIPE, SIG_IGN)
   raiseDescriptorLimit()
   do throws(SystemCallError) {
     let server = try EchoServer(at: address, threads: threads, limits: limits)

@@ -91,6 +91,7 @@ func run() throws -> Int32 {
       measurements[place].append(Measurement(result: result))
     }
   }
+  if isAtTerminal { printToStandardError("\r\u{1b}[K") }
   let rows = zip(commands, measurements).map { Row(name: $0 ?? "\(address.map { "\($0)" } ?? "")", $1) }
   let output = Output(descriptor: STDOUT_FILENO)
   let comparison = measurements.count == 2 ? Comparison(measurements[0], measurements[1]) : nil
