@@ -140,8 +140,6 @@ public final class Narrator {
     defer { if let silence { close(silence) } }
     tracer.reportsEntries = true
     if case .lesson = subject { tracer.takesTurns = true }
-    tracer.tellsWaitables =
-      tracer.takesTurns || options.only?.isDisjoint(with: SystemCall.aboutWaitables) == false
     tracer.spokenDescriptor = silence == nil ? nil : STDOUT_FILENO
     tracer.faults = options.faults
     if case .running(let process) = subject {

@@ -19,8 +19,6 @@ struct DescriptorTable {
 
   /// The thread by whose number /proc is asked.
   var reader: pid_t
-  /// Whether calls on waitables are told, too.
-  var tellsWaitables = false
   private var kinds: [Int32: Kind] = [:]
 
   init(process: pid_t) {
@@ -31,7 +29,6 @@ struct DescriptorTable {
   func copied(to process: pid_t) -> DescriptorTable {
     var copy = DescriptorTable(process: process)
     copy.kinds = kinds
-    copy.tellsWaitables = tellsWaitables
     return copy
   }
 
@@ -61,10 +58,8 @@ struct DescriptorTable {
     if case .socket = kind(descriptor) { true } else { false }
   }
 
-  /// Whether it is a waitable that is told.
   private mutating func isWaitable(_ descriptor: Int32) -> Bool {
-    guard tellsWaitables, case .waitable = kind(descriptor) else { return false }
-    return true
+    if case .waitable = kind(descriptor) { true } else { false }
   }
 
   mutating func set(_ descriptor: Int32, _ kind: Kind) { kinds[descriptor] = kind }
@@ -85,16 +80,12 @@ extension DescriptorTable {
     case .socket, .socketpair, .bind, .listen, .accept, .accept4, .connect, .shutdown, .getsockname,
       .getpeername,
       .setsockopt, .getsockopt, .sendto, .sendmsg, .sendmmsg, .recvfrom, .recvmsg, .recvmmsg, .ioUringSetup,
-      .epollCreate, .epollCreate1:
+      .epollCreate, .epollCreate1, .timerfdCreate, .signalfd4, .eventfd2:
       return true
     case .close:
       // An epoll instance's end is told, as its beginning was.
-      switch kind(arguments.int(0)) {
-      case .other: return false
-      case .waitable: return tellsWaitables
-      case .socket, .epoll, .ioUring: return true
-      }
-    case .timerfdCreate, .signalfd4, .eventfd2: return tellsWaitables
+      if case .other = kind(arguments.int(0)) { return false }
+      return true
     case .timerfdSettime: return isWaitable(arguments.int(0))
     case .read, .write: return isSocket(arguments.int(0)) || isWaitable(arguments.int(0))
     case .readv, .writev, .preadv2, .pwritev2, .dup, .fcntl, .ioctl: return isSocket(arguments.int(0))

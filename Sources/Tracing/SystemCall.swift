@@ -1,6 +1,7 @@
 import CLinux
 
-/// The system calls that concern sockets, by the kernel's names.
+/// The system calls that concern sockets, and the timers, signals and words between threads that an event loop waits for beside
+/// them, by the kernel's names.
 ///
 /// See: syscalls(2)
 public enum SystemCall: String, CaseIterable, Sendable, Hashable {
@@ -24,11 +25,6 @@ public enum SystemCall: String, CaseIterable, Sendable, Hashable {
   case timerfdSettime = "timerfd_settime"
   case signalfd4, eventfd2
   case restartSyscall = "restart_syscall"
-
-  /// Those that are about time, signals and words between threads, as descriptors that an event loop waits for beside its sockets.
-  public static let aboutWaitables: Set<SystemCall> = [
-    .timerfdCreate, .timerfdSettime, .signalfd4, .eventfd2,
-  ]
 
   public var name: String { rawValue }
 

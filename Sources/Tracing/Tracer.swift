@@ -130,8 +130,6 @@ public final class Tracer {
   public var takesTurns = false
   /// A descriptor of the program that was started, and of its children, whose writes are reported, as words and not as calls.
   public var spokenDescriptor: Int32?
-  /// Whether timers, signals and words between threads are followed, too, as far as they are descriptors.
-  public var tellsWaitables = false
   /// What is done to calls. Set before the program is started.
   public var faults: [Fault] = [] {
     didSet { faultCounts = faults.map { _ in (0, 0) } }
@@ -516,7 +514,6 @@ public final class Tracer {
   private func register(thread: pid_t, process: pid_t) {
     threads[thread] = Thread(process: process)
     if tables[process] == nil { tables[process] = DescriptorTable(process: process) }
-    tables[process]?.tellsWaitables = tellsWaitables
   }
 
   private func handle(_ thread: pid_t, _ status: Int32) throws(SystemCallError) {
@@ -641,7 +638,6 @@ public final class Tracer {
     threads[process] = Thread(process: process)
     redirected[process] = nil
     tables[process] = DescriptorTable(process: process)
-    tables[process]?.tellsWaitables = tellsWaitables
     pending.append(.executed(process: process))
   }
 
