@@ -97,6 +97,8 @@ public final class Tracer {
 
   /// In nanoseconds.
   private static let patience: UInt64 = 20_000
+  /// How long others that have something to do on a processor may take for it, in nanoseconds.
+  private static let restPatience: UInt64 = 1_000_000_000
   /// So many stops may follow each other before somebody looks for signals.
   private static let busyStops = 64
   /// A signal that comes again sooner than this, in nanoseconds, came once.
@@ -332,25 +334,28 @@ public final class Tracer {
     }
   }
 
-  /// Waits until each thread that does not stand still waits for something, but for 50 ms at most: what a call has set off,
-  /// somebody else's call that it lets return say, is then done. Where threads take turns; elsewhere they run on.
+  /// Waits until each thread that does not stand still waits for something, but not for ever: what a call has set off, somebody
+  /// else's call that it lets return say, is then done. Where threads take turns; elsewhere they run on.
   public func awaitRest() {
     guard takesTurns else { return }
     let standing = Set(postponed.map(\.thread) + (held.map { [$0.thread] } ?? []))
-    let deadline = Self.now() &+ 50_000_000
+    let deadline = Self.now() &+ Self.restPatience
     for thread in threads.keys where !standing.contains(thread) {
-      while ProcessStatus(of: thread)?.state == "R", Self.now() < deadline { sched_yield() }
+      // One that stands still is found below.
+      while ProcessStatus(of: thread)?.state == "R", Self.now() < deadline {
+        var time = timespec(tv_sec: 0, tv_nsec: 100_000)
+        nanosleep(&time, nil)
+      }
     }
     // Those that stand still now do so in the order in which they were set off.
     var status: Int32 = 0
-    while case let thread = clinux_wait_any(&status, WNOHANG), thread > 0 {
-      postponed.append((thread, status))
-    }
+    while case let thread = clinux_wait_any(&status, WNOHANG), thread > 0 { postponed.append((thread, status)) }
   }
 
-  /// Whether a thread is on a processor, or waits for one. One that its tracer has let go on may not be on its way yet.
+  /// Whether a thread is on a processor, or waits for one, or for a page of its program. One that its tracer has let go on may
+  /// not be on its way yet.
   private static func runs(_ thread: pid_t) -> Bool {
-    ["R", "t"].contains(ProcessStatus(of: thread)?.state ?? "X")
+    ["R", "D", "t"].contains(ProcessStatus(of: thread)?.state ?? "X")
   }
 
   /// The signals of this tracer, for somebody who polls at a pause.
@@ -492,6 +497,8 @@ public final class Tracer {
 
   private func resume() throws(SystemCallError) {
     guard let stop = held else { return }
+    // A signal that a thread has just sent, say, is to reach the other before the next call does.
+    if stop.isEntry { awaitRest() }
     held = nil
     try go(on: stop)
   }
@@ -532,6 +539,8 @@ public final class Tracer {
       if let child = eventMessage(thread), threads[pid_t(truncatingIfNeeded: child)] == nil {
         meet(pid_t(truncatingIfNeeded: child))
       }
+      // It waits for its child to become another program, in state D.
+      if event == PTRACE_EVENT_VFORK { turn = nil }
       held = cont
     case (PTRACE_EVENT_EXEC, _):
       execute(thread)

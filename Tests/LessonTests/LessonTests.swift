@@ -198,7 +198,7 @@ enum Course {
       return
     }
     // How full buffers fill up hangs on the time at which each packet goes out: one of several runs is alike.
-    let attempts = ["lesson6-write", "lesson7-close"].contains(lesson) ? 6 : 1
+    let attempts = ["lesson6-write", "lesson7-close", "lesson9-echo-server", "lesson12-event-loop"].contains(lesson) ? 6 : 1
     var difference = flowing("", false).difference(from: flowing(transcript, false))
     for _ in 0..<attempts where !difference.isEmpty {
       difference = flowing(try run(), attempts > 1).difference(from: flowing(transcript, attempts > 1))
@@ -245,7 +245,11 @@ enum Course {
         separator: "\n")
     let end = told.range(of: "The program has ended")?.lowerBound ?? told.endIndex
     let last = told[end...].split(separator: "\n").filter { !$0.contains("──") }.joined(separator: "\n")
-    return masked(told[..<end] + last).split { $0.isWhitespace || "│─▶◀".contains($0) }
+    let words = (told[..<end] + last).split { $0.isWhitespace || "│─▶◀".contains($0) }.joined(separator: " ")
+    // Where a line is broken, the length of what stands in it decides; and what a thread costs, and a switch, the kernel.
+    let plain = words.replacing(/"\\17\\0[^"]*"[. ]*,/, with: "SIGNAL,")
+      .replacing(/\d+ (KiB|ns|times)/) { "N \($0.output.1)" }
+    return masked(plain).split(separator: " ")
   }
 
   @Test(arguments: Course.lessons, [40, 80, 120]) func nothingIsWiderThanTheTerminal(

@@ -60,7 +60,7 @@ final class EchoWorker {
     }
     deadline = try LoopTimer(on: loop) { [unowned self] in
       printToStandardError(
-        "echo-server: \(count) clients did not take what is theirs, and are left\n")
+        "echo-server: left after \(Self.patience / 1000) s: \(counted(count, "client")) that had not closed, or not read\n")
       loop.stop()
     }
   }
