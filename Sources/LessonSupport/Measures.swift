@@ -14,8 +14,4 @@ public func number(_ name: String, in file: String) -> Int {
 }
 
 /// Nanoseconds of CLOCK_MONOTONIC. See: clock_gettime(2)
-public func nanoseconds() -> Int {
-  var time = timespec()
-  clock_gettime(CLOCK_MONOTONIC, &time)
-  return time.tv_sec * 1_000_000_000 + time.tv_nsec
-}
+public func nanoseconds() -> Int { Int(monotonicNanoseconds()) }

@@ -9,10 +9,13 @@ public struct Histogram: Sendable {
 
   public init() {}
 
-  /// - Parameter value: nanoseconds.
-  public mutating func add(_ value: UInt64) {
-    counts[Self.place(value)] &+= 1
-    count &+= 1
+  /// - Parameters:
+  ///   - value: nanoseconds.
+  ///   - times: how often it occurred.
+  public mutating func add(_ value: UInt64, times: UInt64 = 1) {
+    guard times > 0 else { return }
+    counts[Self.place(value)] &+= times
+    count &+= times
     if value > maximum { maximum = value }
   }
 

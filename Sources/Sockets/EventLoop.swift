@@ -31,8 +31,14 @@ public protocol EventHandler: AnyObject {
 public final class EventLoop {
   private let epoll: Descriptor
   private let events: UnsafeMutableBufferPointer<epoll_event>
+  private struct Watch {
+    var handler: (any EventHandler)?
+    /// Which of those that have had this number: an event of a closed one may still be under way.
+    var generation: UInt32 = 0
+  }
+
   /// By descriptor: the kernel always gives the lowest free number.
-  private var handlers: [(any EventHandler)?] = []
+  private var watches: [Watch] = []
   private var isStopped = false
 
   /// Room for one read, which all handlers of this loop share: no idle connection holds a buffer.
@@ -61,10 +67,11 @@ public final class EventLoop {
   public func add(_ descriptor: Int32, for interest: Readiness, _ handler: any EventHandler)
     throws(SystemCallError)
   {
-    try control(EPOLL_CTL_ADD, descriptor, interest)
     let place = Int(descriptor)
-    if place >= handlers.count { handlers += Array(repeating: nil, count: place + 1 - handlers.count) }
-    handlers[place] = handler
+    if place >= watches.count { watches += Array(repeating: Watch(), count: place + 1 - watches.count) }
+    watches[place].generation &+= 1
+    try control(EPOLL_CTL_ADD, descriptor, interest)
+    watches[place].handler = handler
   }
 
   /// Watches it for something else; for nothing but its end with `[]`.
@@ -74,14 +81,17 @@ public final class EventLoop {
 
   /// Forgets a descriptor, which is then to be closed: that takes it out of the kernel's list, too.
   public func forget(_ descriptor: Int32) {
-    if handlers.indices.contains(Int(descriptor)) { handlers[Int(descriptor)] = nil }
+    if watches.indices.contains(Int(descriptor)) { watches[Int(descriptor)].handler = nil }
   }
 
   private func control(_ operation: Int32, _ descriptor: Int32, _ interest: Readiness) throws(SystemCallError)
   {
     var event = epoll_event()
     event.events = interest.rawValue
-    event.data.fd = descriptor
+    guard watches.indices.contains(Int(descriptor)) else {
+      throw SystemCallError(call: "epoll_ctl", asked: "\(descriptor)", errno: ErrorNumber(EBADF))
+    }
+    event.data.u64 = UInt64(watches[Int(descriptor)].generation) << 32 | UInt64(descriptor)
     try systemCall("epoll_ctl", "\(descriptor)") { epoll_ctl(epoll.number, operation, descriptor, &event) }
   }
 
@@ -98,8 +108,9 @@ public final class EventLoop {
       }
       for place in 0..<Int(count) {
         let event = events[place]
-        // One that an earlier handler of this turn has forgotten is nobody's.
-        guard let handler = handlers[Int(event.data.fd)] else { continue }
+        let watch = watches[Int(UInt32(truncatingIfNeeded: event.data.u64))]
+        // What an earlier handler of this turn has forgotten is nobody's, and may be another's by now.
+        guard let handler = watch.handler, watch.generation == UInt32(event.data.u64 >> 32) else { continue }
         handler.ready(Readiness(rawValue: event.events))
       }
     }

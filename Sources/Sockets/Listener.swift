@@ -14,15 +14,16 @@ public protocol ConnectionLimit: AnyObject, Sendable {
 public final class Listener: EventHandler {
   private let socket: Descriptor
   private let loop: EventLoop
-  private let backlog: Int32
   private let limit: (any ConnectionLimit)?
   private let accepted: (consuming Descriptor, SocketAddress?) -> Void
   private var rest: LoopTimer?
   private var isResting = false
+  /// What is to be done when it has accepted the last that waits.
+  private var atItsEnd: (() -> Void)?
   /// Where it listens: with the port that the kernel chose, where 0 was asked for.
   public let address: SocketAddress
-  /// How often no connection could be taken, since there was no descriptor or no memory left for it.
-  public private(set) var shortages: UInt64 = 0
+  /// Is told why a connection could not be taken: EMFILE, ENFILE, ENOBUFS, ENOMEM. It waits in the queue, and is tried again.
+  public var onShortage: (ErrorNumber) -> Void = { _ in }
 
   /// At most so many are accepted in one turn: those that are connected have to get theirs.
   private static let batch = 64
@@ -48,13 +49,12 @@ public final class Listener: EventHandler {
     let number = socket.number
     try systemCall("listen", "\(address)") { listen(number, backlog) }
     self.address = SocketAddress.local(of: number) ?? address
-    self.backlog = max(0, backlog)
     self.loop = loop
     self.limit = limit
     self.accepted = accepted
     try loop.add(number, for: .readable, self)
     // Made now: when it is needed there may be no descriptor left for it.
-    rest = try LoopTimer(on: loop) { [unowned self] in resume() }
+    rest = try LoopTimer(on: loop) { [unowned self] _ in resume() }
   }
 
   /// Whether a listener of one's own could have the address: to be asked before sharing it, for sharing asks nobody.
@@ -87,13 +87,31 @@ public final class Listener: EventHandler {
   }
 
   public func ready(_ readiness: Readiness) {
-    for _ in 0..<Self.batch { if !acceptOne() { return } }
+    for _ in 0..<Self.batch {
+      switch acceptOne() {
+      case .next: break
+      case .noRoom: return
+      case .nobody:
+        if let end = atItsEnd {
+          close()
+          end()
+        }
+        return
+      }
+    }
+    // Whether that was the last one, nothing would report.
+    if atItsEnd != nil { takeRest() }
   }
 
-  /// Accepts what waits in the queue now, as far as that is possible.
-  public func acceptAll() {
-    // As many as the queue can hold: new ones may come faster than they are accepted.
-    for _ in 0...backlog { if !acceptOne() { return } }
+  /// Lets nobody else into the queue, accepts those that wait in it, as soon as there is room for them, and closes the socket.
+  ///
+  /// - Parameter end: is called once that is done.
+  public func finish(then end: @escaping () -> Void) {
+    atItsEnd = end
+    // The kernel turns others away, for as long as somebody waits. See: listen(2)
+    listen(socket.number, 0)
+    // With nobody in its queue it would not be reported.
+    if isResting { resume() } else { ready(.readable) }
   }
 
   /// Looks again, where it has looked away: there may be room now.
@@ -102,13 +120,19 @@ public final class Listener: EventHandler {
     isResting = false
     rest?.stop()
     try? loop.change(socket.number, to: .readable)
+    if atItsEnd != nil { ready(.readable) }
   }
 
-  /// False where there is nothing more to accept now.
-  private func acceptOne() -> Bool {
+  private enum Outcome {
+    /// There may be more.
+    case next
+    case nobody, noRoom
+  }
+
+  private func acceptOne() -> Outcome {
     guard limit?.take() ?? true else {
       takeRest()
-      return false
+      return .noRoom
     }
     var storage = sockaddr_storage()
     var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
@@ -120,22 +144,22 @@ public final class Listener: EventHandler {
     if connection >= 0 {
       let peer = withUnsafeBytes(of: &storage) { SocketAddress(bytes: $0.prefix(Int(length))) }
       accepted(Descriptor(owning: connection), peer)
-      return true
+      return .next
     }
-    let failure = ErrorNumber.last.rawValue
+    let failure = ErrorNumber.last
     limit?.giveBack()
-    switch failure {
-    case EAGAIN: return false
+    switch failure.rawValue {
+    case EAGAIN: return .nobody
     // A connection that failed while it waited is the peer's affair, and the network's. See: accept(2), "Error handling"
     case EINTR, ECONNABORTED, EPERM, EPROTO, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH,
       EOPNOTSUPP,
       ENETUNREACH, ETIMEDOUT:
-      return true
+      return .next
     // EMFILE, ENFILE, ENOBUFS, ENOMEM: there is no room. Whatever else it may be, to try again at once is of no use.
     default:
-      shortages += 1
+      onShortage(failure)
       takeRest()
-      return false
+      return .noRoom
     }
   }
 
@@ -148,8 +172,9 @@ public final class Listener: EventHandler {
 
   /// Watches no more. The socket is closed with its last reference: connections that nobody has accepted are reset.
   public func close() {
-    rest?.stop()
+    rest?.close()
     rest = nil
+    atItsEnd = nil
     loop.forget(socket.number)
   }
 }

@@ -5,10 +5,13 @@ import SystemCalls
 /// Time, as a descriptor. See: timerfd_create(2)
 public final class LoopTimer: EventHandler {
   private let timer: Descriptor
-  private let action: () -> Void
+  private unowned let loop: EventLoop
+  private let action: (UInt64) -> Void
 
-  /// A timer that does not run yet.
-  public init(on loop: EventLoop, _ action: @escaping () -> Void) throws(SystemCallError) {
+  /// A timer that does not run yet. The loop keeps it until `close`. The action is told how often it has run out since the last
+  /// time: more than once where the process was busy, or stopped.
+  public init(on loop: EventLoop, _ action: @escaping (UInt64) -> Void) throws(SystemCallError) {
+    self.loop = loop
     self.action = action
     timer = Descriptor(
       owning: try systemCall("timerfd_create") {
@@ -41,11 +44,15 @@ public final class LoopTimer: EventHandler {
   public func ready(_ readiness: Readiness) {
     var expirations: UInt64 = 0
     guard read(timer.number, &expirations, 8) == 8 else { return }
-    action()
+    action(expirations)
   }
+
+  /// The loop lets go of it; its descriptor is closed with the last reference.
+  public func close() { loop.forget(timer.number) }
 }
 
-/// Signals, as a descriptor: they interrupt no call, and are dealt with where everything else is. See: signalfd(2)
+/// Signals, as a descriptor: they interrupt no call, and are dealt with where everything else is. For as long as the loop lives.
+/// See: signalfd(2)
 public final class LoopSignals: EventHandler {
   private let signals: Descriptor
   private let action: (Int32) -> Void
@@ -71,7 +78,7 @@ public final class LoopSignals: EventHandler {
   }
 }
 
-/// A word from another thread, as a descriptor. See: eventfd(2)
+/// A word from another thread, as a descriptor. For as long as the loop lives. See: eventfd(2)
 public final class LoopWaker: EventHandler {
   private let event: Descriptor
   private let action: () -> Void

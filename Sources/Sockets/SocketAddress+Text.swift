@@ -29,13 +29,24 @@ extension SocketAddress {
     var six = in6_addr()
     if !isBracketed, inet_pton(AF_INET, name, &four) == 1 {
       self = .ipv4(address: withUnsafeBytes(of: four) { Array($0) }, port: port)
-    } else if inet_pton(AF_INET6, name, &six) == 1 {
-      self = .ipv6(address: withUnsafeBytes(of: six) { Array($0) }, port: port)
+    } else if inet_pton(AF_INET6, String(name.prefix { $0 != "%" }), &six) == 1 {
+      self = .ipv6(
+        address: withUnsafeBytes(of: six) { Array($0) }, port: port, scope: try Self.scope(of: name))
     } else if name == "localhost" {
       self = .ipv4(address: [127, 0, 0, 1], port: port)
     } else {
       throw AddressMistake("'\(host)' is no IP address; write 127.0.0.1, ::1 or [::1]")
     }
+  }
+
+  /// The interface behind the "%" of "fe80::1%eth0", by its name or number. See: RFC 4007, section 11
+  private static func scope(of name: String) throws(AddressMistake) -> UInt32 {
+    guard let percent = name.firstIndex(of: "%") else { return 0 }
+    let zone = String(name[name.index(after: percent)...])
+    if let number = UInt32(zone) { return number }
+    let number = if_nametoindex(zone)
+    if number == 0 { throw AddressMistake("'\(name)': there is no network interface '\(zone)'") }
+    return number
   }
 
   private static func port(_ text: Substring, of whole: String) throws(AddressMistake) -> UInt16 {

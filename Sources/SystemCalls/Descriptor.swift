@@ -49,15 +49,21 @@ extension Descriptor {
   }
 }
 
-/// Writes all of `bytes`, however many calls it takes. See: write(2)
+/// Writes all of `bytes`, however many calls it takes, and waits for room where the descriptor is non-blocking. See: write(2)
 public func writeAll(_ bytes: UnsafeRawBufferPointer, to descriptor: Int32) throws(SystemCallError) {
   var rest = bytes[...]
   while !rest.isEmpty {
     let chunk = UnsafeRawBufferPointer(rebasing: rest)
-    let written = try systemCall("write", "\(descriptor)") {
-      write(descriptor, chunk.baseAddress, chunk.count)
+    do throws(SystemCallError) {
+      let written = try systemCall("write", "\(descriptor)") {
+        write(descriptor, chunk.baseAddress, chunk.count)
+      }
+      rest = rest.dropFirst(written)
+    } catch {
+      guard error.errno.rawValue == EAGAIN else { throw error }
+      var entry = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+      try systemCall("poll") { poll(&entry, 1, -1) }
     }
-    rest = rest.dropFirst(written)
   }
 }
 

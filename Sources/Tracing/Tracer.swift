@@ -324,7 +324,7 @@ public final class Tracer {
           return event
         }
       } else if thread == 0 {
-        lastIdle = Self.now()
+        lastIdle = monotonicNanoseconds()
         if let event = wait(milliseconds: quietAfter, for: waited) { return event }
       } else if ErrorNumber.last.rawValue == ECHILD {
         return nil
@@ -339,17 +339,19 @@ public final class Tracer {
   public func awaitRest() {
     guard takesTurns else { return }
     let standing = Set(postponed.map(\.thread) + (held.map { [$0.thread] } ?? []))
-    let deadline = Self.now() &+ Self.restPatience
+    let deadline = monotonicNanoseconds() &+ Self.restPatience
     for thread in threads.keys where !standing.contains(thread) {
       // One that stands still is found below.
-      while ProcessStatus(of: thread)?.state == "R", Self.now() < deadline {
+      while ProcessStatus(of: thread)?.state == "R", monotonicNanoseconds() < deadline {
         var time = timespec(tv_sec: 0, tv_nsec: 100_000)
         nanosleep(&time, nil)
       }
     }
     // Those that stand still now do so in the order in which they were set off.
     var status: Int32 = 0
-    while case let thread = clinux_wait_any(&status, WNOHANG), thread > 0 { postponed.append((thread, status)) }
+    while case let thread = clinux_wait_any(&status, WNOHANG), thread > 0 {
+      postponed.append((thread, status))
+    }
   }
 
   /// Whether a thread is on a processor, or waits for one, or for a page of its program. One that its tracer has let go on may
@@ -464,10 +466,10 @@ public final class Tracer {
 
   /// Looks for a stop, for as long as a call to the kernel and back usually takes: to sleep and be woken costs more.
   private func look(_ status: inout Int32) -> pid_t {
-    let deadline = Self.now() &+ Self.patience
+    let deadline = monotonicNanoseconds() &+ Self.patience
     while true {
       let thread = clinux_wait_any(&status, WNOHANG)
-      if thread != 0 || Self.now() >= deadline { return thread }
+      if thread != 0 || monotonicNanoseconds() >= deadline { return thread }
     }
   }
 
@@ -488,7 +490,7 @@ public final class Tracer {
     }
     if signal == SIGCHLD { return nil }
     // Sent to the whole group, and by the same hand to this process alone as well (timeout(1) does that), it is one.
-    let now = Self.now()
+    let now = monotonicNanoseconds()
     defer { lastInterruption = (signal, now) }
     if signal == lastInterruption.signal, now &- lastInterruption.time < Self.echo { return nil }
     let kernel: Int32 = 0x80  // SI_KERNEL: the terminal's driver sent it, to the whole foreground group
@@ -507,9 +509,9 @@ public final class Tracer {
     // A call's time begins when it is let go on, not when somebody began to look at it.
     if stop.isEntry {
       inject(into: stop.thread)
-      threads[stop.thread]?.call?.entered = Self.now()
+      threads[stop.thread]?.call?.entered = monotonicNanoseconds()
     }
-    threads[stop.thread]?.resumed = Self.now()
+    threads[stop.thread]?.resumed = monotonicNanoseconds()
     if clinux_ptrace(stop.request, stop.thread, 0, UInt(stop.signal)) != -1 { return }
     let failure = ErrorNumber.last
     // ESRCH: killed while it stood still. Its end is reported like any other.
@@ -665,12 +667,6 @@ public final class Tracer {
     }
   }
 
-  private static func now() -> UInt64 {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
-  }
-
   private func information(_ thread: pid_t) throws(SystemCallError) -> ptrace_syscall_info? {
     var info = ptrace_syscall_info()
     let size = UInt(MemoryLayout<ptrace_syscall_info>.size)
@@ -687,7 +683,7 @@ public final class Tracer {
   private var resumption: Int { Int(isAttached ? PTRACE_SYSCALL : PTRACE_CONT) }
 
   private func standAtCall(_ thread: pid_t) throws(SystemCallError) {
-    let stopped = Self.now()
+    let stopped = monotonicNanoseconds()
     held = Stop(thread: thread, request: resumption)
     // A call by another convention, `int 0x80` say, has other numbers.
     guard let info = try information(thread), info.arch == Architecture.native.audit else { return }
@@ -705,7 +701,7 @@ public final class Tracer {
     guard let process = threads[thread]?.process,
       let systemCall = Architecture.native.systemCall(number: Int(truncatingIfNeeded: number))
     else { return }
-    let call = Call(systemCall, arguments, process: process, thread: thread, entered: Self.now())
+    let call = Call(systemCall, arguments, process: process, thread: thread, entered: monotonicNanoseconds())
     if systemCall == .write, call.arguments.int(0) == spokenDescriptor {
       let count = Int(clamping: call.arguments[2])
       let bytes = ProcessMemory(process: thread).read(call.arguments[1], count)

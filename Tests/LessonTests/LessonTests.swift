@@ -198,7 +198,9 @@ enum Course {
       return
     }
     // How full buffers fill up hangs on the time at which each packet goes out: one of several runs is alike.
-    let attempts = ["lesson6-write", "lesson7-close", "lesson9-echo-server", "lesson12-event-loop"].contains(lesson) ? 6 : 1
+    let attempts =
+      ["lesson6-write", "lesson7-close", "lesson9-echo-server", "lesson12-event-loop"].contains(lesson)
+      ? 6 : 1
     var difference = flowing("", false).difference(from: flowing(transcript, false))
     for _ in 0..<attempts where !difference.isEmpty {
       difference = flowing(try run(), attempts > 1).difference(from: flowing(transcript, attempts > 1))

@@ -219,7 +219,10 @@ struct EchoUnderTest {
     _ = try open.finish()
     let result = try server.end()
     #expect(result.status == 0)
-    #expect(result.errors == "connections 1 open, 2 in all, 0 failed; bytes 70001 in, 70001 out\n")
+    #expect(
+      result.errors
+        == "connections 1 open, 2 in all, 0 failed; no room for one more 0 times; bytes 70001 in, 70001 out\n"
+    )
   }
 
   /// Faults that Linux gives now and then: every byte is right all the same.

@@ -76,8 +76,8 @@ import Testing
   @Test func timersAndWords() throws {
     let loop = try EventLoop()
     var ticks = 0
-    let once = try LoopTimer(on: loop) { ticks += 100 }
-    let timer = try LoopTimer(on: loop) {
+    let once = try LoopTimer(on: loop) { _ in ticks += 100 }
+    let timer = try LoopTimer(on: loop) { _ in
       ticks += 1
       if ticks % 100 == 5 { loop.stop() }
     }

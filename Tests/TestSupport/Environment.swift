@@ -98,8 +98,10 @@ public func masked(_ text: String) -> String {
   }
   // Pointers vary too, and how long a call waited; and what a signalfd has on a signal's sender.
   let text = text.replacing(/0x[0-9a-f]{6,}/, with: "PTR").replacing(/waited \d+ ms/, with: "waited N ms")
-    .replacing(/\d+\.\d s left/, with: "T s left").replacing(/(process|child of|pid) \d+/) { "\($0.output.1) N" }.replacing(/\[\d+\] /, with: "[N] ")
-    .replacing(/"\\17(\\0){11}[^"]*"/, with: "SIGNAL")
+    .replacing(/\d+\.\d s left/, with: "T s left").replacing(/(process|child of|pid) \d+/) {
+      "\($0.output.1) N"
+    }
+    .replacing(#/\[\d+\] /#, with: "[N] ").replacing(#/"\\17(\\0){11}[^"]*"/#, with: "SIGNAL")
   for character in text {
     if character.isASCII, character.isNumber {
       number.append(character)

@@ -8,39 +8,23 @@ struct EchoClient: ~Copyable {
   private let socket: Descriptor
   private static let size = 64 * 1024
 
+  /// What went out, and what came back, in bytes.
+  struct Outcome {
+    var sent = 0
+    var received = 0
+    /// The server has ended its direction when all had been sent, and not before.
+    var isComplete = false
+  }
+
   /// Connects, and waits until that is done.
-  init(to address: SocketAddress) throws(SystemCallError) { socket = try Self.connected(to: address) }
-
-  private static func connected(to address: SocketAddress) throws(SystemCallError) -> Descriptor {
-    let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
-    let socket = Descriptor(owning: try systemCall("socket") { Glibc.socket(address.family, type, 0) })
-    let number = socket.number
-    if address.withSockaddr({ connect(number, $0, $1) }) != 0 {
-      let failure = ErrorNumber.last
-      guard failure.rawValue == EINTR else {
-        throw SystemCallError(call: "connect", asked: "\(address)", errno: failure)
-      }
-      // Interrupted, it goes on by itself, and is not to be called again. See: connect(2)
-      try waitUntilConnected(number, address)
-    }
-    let flags = fcntl(number, F_GETFL)
-    try systemCall("fcntl", "O_NONBLOCK") { fcntl(number, F_SETFL, flags | O_NONBLOCK) }
-    return socket
-  }
-
-  private static func waitUntilConnected(_ number: Int32, _ address: SocketAddress) throws(SystemCallError) {
-    var entry = pollfd(fd: number, events: Int16(POLLOUT), revents: 0)
-    try systemCall("poll") { poll(&entry, 1, -1) }
-    var failure: Int32 = 0
-    var length = socklen_t(MemoryLayout<Int32>.size)
-    try systemCall("getsockopt", "SO_ERROR") { getsockopt(number, SOL_SOCKET, SO_ERROR, &failure, &length) }
-    if failure != 0 {
-      throw SystemCallError(call: "connect", asked: "\(address)", errno: ErrorNumber(failure))
-    }
-  }
+  init(to address: SocketAddress) throws(SystemCallError) { socket = try Descriptor.connected(to: address) }
 
   /// Until the server has ended its direction.
-  func run() throws(SystemCallError) {
+  ///
+  /// - Returns: how much that was.
+  /// - Throws: what a call failed with.
+  func run() throws(SystemCallError) -> Outcome {
+    var outcome = Outcome()
     var input = [UInt8](repeating: 0, count: Self.size)
     var waiting = 0..<0
     var isInputOver = false
@@ -55,7 +39,11 @@ struct EchoClient: ~Copyable {
       try systemCall("poll") { poll(&entries, 2, -1) }
       if entries[0].revents & Int16(POLLIN | POLLERR | POLLHUP) != 0 {
         if let count = try some("recv", { recv(socket.number, answer.baseAddress, answer.count, 0) }) {
-          if count == 0 { return }
+          if count == 0 {
+            outcome.isComplete = isInputOver
+            return outcome
+          }
+          outcome.received += count
           try writeAll(UnsafeRawBufferPointer(rebasing: answer[..<count]), to: STDOUT_FILENO)
         }
       }
@@ -77,6 +65,7 @@ struct EchoClient: ~Copyable {
           }
         }
         waiting = (waiting.lowerBound + (sent ?? 0))..<waiting.upperBound
+        outcome.sent += sent ?? 0
       }
     }
   }

@@ -25,11 +25,21 @@ func run() throws(Complaint) {
   }
   let address: SocketAddress
   do throws(AddressMistake) { address = try SocketAddress(place) } catch { throw .usage("\(error)") }
+  // A descriptor of this program's must not get the number of a stream that was closed, and with it its bytes.
+  if reserveStandardStreams().contains(STDOUT_FILENO) {
+    throw Complaint("standard output is closed, and the answer goes there")
+  }
   signal(SIGPIPE, SIG_IGN)
-  do throws(SystemCallError) { try EchoClient(to: address).run() } catch {
+  let outcome: EchoClient.Outcome
+  do throws(SystemCallError) { outcome = try EchoClient(to: address).run() } catch {
     // Whoever reads the answer has gone: no more to do, and no more to say.
     if error.call == "write", error.errno.rawValue == EPIPE { exit(ExitStatus.outputClosed) }
     throw Complaint("\(error)")
+  }
+  if !outcome.isComplete || outcome.received < outcome.sent {
+    throw Complaint(
+      "the server ended when \(outcome.received) of \(counted(outcome.sent, "byte")) had come back"
+        + (outcome.isComplete ? "" : ", and more was to be sent"))
   }
 }
 

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Sockets
 import SystemCalls
@@ -9,7 +10,7 @@ import SystemCalls
 final class EchoConnection: EventHandler {
   private enum Phase {
     case echoing
-    /// What has come is sent back, and no more is read.
+    /// What has come is sent back; with the first read that finds nothing it is over.
     case draining
     /// All was sent, FIN included; the client's own end is waited for.
     case finished
@@ -21,7 +22,7 @@ final class EchoConnection: EventHandler {
   private var pending: [UInt8] = []
   private var sent = 0
   private var phase = Phase.echoing
-  /// In seconds of the worker's clock.
+  /// By the worker's clock.
   private(set) var lastActive: Int
 
   init(_ socket: consuming Descriptor, worker: EchoWorker) {
@@ -31,6 +32,16 @@ final class EchoConnection: EventHandler {
   }
 
   var number: Int32 { socket.number }
+
+  /// Whether all has been handed to the kernel, this direction's end with it.
+  var isFinished: Bool { phase == .finished }
+
+  /// Bytes that have come and were not taken back, in this process and in the kernel. See: tcp(7), SIOCOUTQ
+  var owed: Int {
+    var unsent: Int32 = 0
+    let isKnown = clinux_ioctl(socket.number, UInt(TIOCOUTQ), &unsent) == 0
+    return pending.count - sent + (isKnown ? Int(unsent) : 0)
+  }
 
   func ready(_ readiness: Readiness) {
     if !pending.isEmpty {

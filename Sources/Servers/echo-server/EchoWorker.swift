@@ -36,47 +36,72 @@ final class EchoWorker {
   /// By descriptor.
   private var connections: [EchoConnection?] = []
   private var count = 0
-  /// In seconds, as coarse as time-outs need it.
+  /// As coarse as time-outs need it: in seconds, and in tenths of a second while it ends.
   private(set) var now = 0
   private var clock: LoopTimer?
-  private var deadline: LoopTimer?
-  private var isEnding = false
+  private var endingSince: Int?
+  /// Whether it has nothing more to do.
+  private(set) var isDone = false
+  /// Is called then, on its thread.
+  private var done: () -> Void = {}
 
-  /// How long clients have to take what is theirs once the server is to end, in milliseconds.
-  private static let patience = 5000
+  /// How long a client may take nothing of what is its own before it is left, in tenths of a second; how long one has that owes
+  /// nothing but its end; and how long all of it may last.
+  private static let (patience, courtesy, longest) = (50, 10, 600)
 
-  init(at address: SocketAddress, sharesPort: Bool, limits: EchoLimits, figures: Figures)
-    throws(SystemCallError)
-  {
+  init(limits: EchoLimits) throws(SystemCallError) {
     loop = try EventLoop()
-    self.figures = figures
+    figures = Figures()
     self.limits = limits
-    listener = try Listener(at: address, sharesPort: sharesPort, limit: limits, on: loop) { [unowned self] in
-      accept($0, from: $1)
+    clock = try LoopTimer(on: loop) { [unowned self] in tick(Int(clamping: $0)) }
+  }
+
+  /// Listens, and accepts from then on.
+  ///
+  /// - Returns: where: with the port that the kernel chose.
+  func listen(at address: SocketAddress, sharesPort: Bool) throws(SystemCallError) -> SocketAddress {
+    let listener = try Listener(at: address, sharesPort: sharesPort, limit: limits, on: loop) {
+      [unowned self] in accept($0, from: $1)
     }
-    if limits.idleTimeout > 0 {
-      clock = try LoopTimer(on: loop) { [unowned self] in tick() }
-      clock?.start(milliseconds: 1000, repeats: true)
+    listener.onShortage = { [figures] failure in
+      // Once: it may come twenty times a second.
+      if figures.noteShortage() {
+        printToStandardError(
+          "echo-server: accept4: \(failure): further clients wait until others have gone\n")
+      }
     }
-    deadline = try LoopTimer(on: loop) { [unowned self] in
-      printToStandardError(
-        "echo-server: left after \(Self.patience / 1000) s: \(counted(count, "client")) that had not closed, or not read\n")
-      loop.stop()
+    self.listener = listener
+    if limits.idleTimeout > 0 { clock?.start(milliseconds: 1000, repeats: true) }
+    return listener.address
+  }
+
+  func whenDone(_ action: @escaping () -> Void) { done = action }
+
+  /// Lets nobody new in, serves those that wait to be accepted, sends back what has come, and is done when the last client has
+  /// gone, or takes nothing any more. Asked once more, it is done at once.
+  func drain() {
+    guard endingSince == nil else { return finish() }
+    // The clock goes faster from here on.
+    endingSince = now
+    clock?.start(milliseconds: 100, repeats: true)
+    for connection in connections { connection?.drain() }
+    listener?.finish { [unowned self] in
+      listener = nil
+      finishIfEmpty()
     }
   }
 
-  var address: SocketAddress? { listener?.address }
-
-  /// Accepts nothing more, sends back what has come, and ends when the last client has gone, or after a while.
-  func drain() {
-    guard !isEnding else { return loop.stop() }
-    isEnding = true
-    // Those that have waited to be accepted are served, too.
-    listener?.acceptAll()
+  /// Leaves everything as it is.
+  func finish() {
+    guard !isDone else { return }
+    isDone = true
     listener?.close()
     listener = nil
-    for connection in connections { connection?.drain() }
-    if count == 0 { loop.stop() } else { deadline?.start(milliseconds: Self.patience) }
+    done()
+  }
+
+  private func finishIfEmpty() {
+    if endingSince != nil, count == 0, listener == nil { finish() }
   }
 
   func end(_ connection: EchoConnection, error: ErrorNumber? = nil) {
@@ -87,8 +112,8 @@ final class EchoWorker {
     connections[Int(number)] = nil  // its descriptor is closed with it
     count -= 1
     limits.giveBack()
-    if isEnding, count == 0 { loop.stop() }
     listener?.resume()
+    finishIfEmpty()
   }
 
   private func accept(_ socket: consuming Descriptor, from peer: SocketAddress?) {
@@ -107,12 +132,34 @@ final class EchoWorker {
     connections[place] = connection
     count += 1
     figures.open()
+    if endingSince != nil { connection.drain() }
   }
 
-  private func tick() {
-    now += 1
-    for case let connection? in connections where now - connection.lastActive > limits.idleTimeout {
+  private func tick(_ expirations: Int) {
+    now += expirations
+    guard let endingSince else {
+      for case let connection? in connections where now - connection.lastActive > limits.idleTimeout {
+        end(connection)
+      }
+      return
+    }
+    let isTooLong = now - endingSince > Self.longest
+    var (left, owed) = (0, 0)
+    for case let connection? in connections {
+      let silence = now - max(connection.lastActive, endingSince)
+      guard isTooLong || silence > (connection.isFinished ? Self.courtesy : Self.patience) else { continue }
+      if !connection.isFinished {
+        left += 1
+        owed += connection.owed
+      }
       end(connection)
     }
+    if left > 0 {
+      printToStandardError(
+        "echo-server: left \(counted(left, "client")) that did not take the last \(counted(owed, "byte")) in time\n"
+      )
+    }
+    // Nobody has gone, and there is still no room for those that wait.
+    if isTooLong { finish() }
   }
 }

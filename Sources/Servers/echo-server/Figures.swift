@@ -5,6 +5,7 @@ final class Figures: Sendable {
   private let opened = Atomic<Int>(0)
   private let closed = Atomic<Int>(0)
   private let failed = Atomic<Int>(0)
+  private let shortages = Atomic<Int>(0)
   private let bytesIn = Atomic<Int>(0)
   private let bytesOut = Atomic<Int>(0)
 
@@ -18,6 +19,11 @@ final class Figures: Sendable {
     add(1, to: closed)
     if isFailure { add(1, to: failed) }
   }
+  /// True the first time.
+  func noteShortage() -> Bool {
+    add(1, to: shortages)
+    return shortages.load(ordering: .relaxed) == 1
+  }
   func received(_ bytes: Int) { add(bytes, to: bytesIn) }
   func sent(_ bytes: Int) { add(bytes, to: bytesOut) }
 
@@ -28,6 +34,6 @@ final class Figures: Sendable {
     let closed = sum { $0.closed.load(ordering: .relaxed) }
     return
       "connections \(opened - closed) open, \(opened) in all, \(sum { $0.failed.load(ordering: .relaxed) }) failed; "
-      + "bytes \(sum { $0.bytesIn.load(ordering: .relaxed) }) in, \(sum { $0.bytesOut.load(ordering: .relaxed) }) out"
+      + "no room for one more \(sum { $0.shortages.load(ordering: .relaxed) }) times; bytes \(sum { $0.bytesIn.load(ordering: .relaxed) }) in, \(sum { $0.bytesOut.load(ordering: .relaxed) }) out"
   }
 }

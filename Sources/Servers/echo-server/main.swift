@@ -20,7 +20,8 @@ let syntax = CommandLineSyntax(
       "max-connections", value: "N",
       help: "further clients wait in the accept queue (as many as descriptors allow)"),
     .init(
-      "idle-timeout", value: "S", help: "end a connection without a byte for so many seconds; 0 for never (0)"
+      "idle-timeout", value: "S",
+      help: "end a connection that has moved no byte for S to S + 1 seconds; 0 for never (0)"
     ),
   ])
 
@@ -41,6 +42,8 @@ func run() throws(Complaint) {
   } catch {
     throw .usage("--host: \(error)")
   }
+  // A descriptor of the server's must not get the number of a stream that was closed, and with it its words.
+  _ = reserveStandardStreams()
   // Nobody may read the figures any more.
   signal(SIGPIPE, SIG_IGN)
   raiseDescriptorLimit()
@@ -53,15 +56,6 @@ func run() throws(Complaint) {
   } catch {
     throw Complaint("\(error)")
   }
-}
-
-/// As many descriptors as this process may have: each connection is one. See: getrlimit(2)
-func raiseDescriptorLimit() {
-  var limit = rlimit()
-  let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
-  guard getrlimit(resource, &limit) == 0 else { return }
-  limit.rlim_cur = limit.rlim_max
-  setrlimit(resource, &limit)
 }
 
 do throws(Complaint) { try run() } catch { exit(command: name, complaint: error) }

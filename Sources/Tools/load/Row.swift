@@ -1,8 +1,12 @@
 import CommandLineTool
 import LoadGeneration
 
-/// The one in the middle; 0 of none.
-func median(_ values: [Double]) -> Double { values.isEmpty ? 0 : values.sorted()[values.count / 2] }
+/// The one in the middle, or halfway between two of them; 0 of none.
+func median(_ values: [Double]) -> Double {
+  guard !values.isEmpty else { return 0 }
+  let sorted = values.sorted()
+  return (sorted[(sorted.count - 1) / 2] + sorted[sorted.count / 2]) / 2
+}
 
 /// What the runs of one server have come to: medians, and the spread of what matters most.
 struct Row {
@@ -15,11 +19,15 @@ struct Row {
   let cost: Double?
   let wrong: UInt64
   let unanswered: UInt64
-  let failures: UInt64
+  let silent: Int
+  let failures: Int
+  /// Of the counted time, in seconds: less than planned where a run ended early.
+  let seconds: Double
   let reason: String?
   let isGeneratorBusy: Bool
 
-  var isClean: Bool { wrong == 0 && failures == 0 }
+  /// Something came back on every connection, and nothing that was not sent.
+  var isClean: Bool { wrong == 0 && failures == 0 && silent == 0 && perSecond > 0 }
 
   private static let shares = [0.5, 0.9, 0.99, 0.999]
 
@@ -36,8 +44,10 @@ struct Row {
     cost = costs.isEmpty ? nil : median(costs)
     wrong = results.reduce(0) { $0 &+ $1.wrong }
     unanswered = results.reduce(0) { $0 &+ $1.unanswered }
-    failures = results.reduce(0) { $0 &+ $1.failures }
-    reason = results.lazy.compactMap(\.firstFailure).first.map { "\($0)" }
+    silent = results.reduce(0) { $0 + $1.silent }
+    failures = results.reduce(0) { $0 + $1.failures }
+    seconds = results.map(\.seconds).min() ?? 0
+    reason = results.lazy.compactMap(\.reason).first
     isGeneratorBusy = results.filter(\.isGeneratorBusy).count * 2 > results.count
   }
 
@@ -53,14 +63,16 @@ struct Row {
       .init("maximumNanoseconds", number(latencies[4] * 1000)),
       .init("serverNanosecondsPerMessage", cost.map { number($0 * 1000) } ?? .null),
       .init("wrong", .number(wrong)), .init("unanswered", .number(unanswered)),
-      .init("failures", .number(failures)),
+      .init("silent", .number(silent)),
+      .init("failures", .number(failures)), .init("seconds", .decimal(seconds)),
       .init("generatorBusy", .boolean(isGeneratorBusy)),
     ])
   }
 
   static func table(_ rows: [Row], _ plan: LoadPlan) -> String {
     func fixed(_ value: Double) -> String {
-      value >= 100 ? "\(Int(value.rounded()))" : "\(Int(value)).\(Int((value * 10).rounded()) % 10)"
+      let tenths = Int((value * 10).rounded())
+      return value >= 100 ? "\(Int(value.rounded()))" : "\(tenths / 10).\(tenths % 10)"
     }
     var text =
       "\(counted(plan.connections, "connection")), \(counted(plan.size, "byte")) a message, \(plan.pipelining) at once"
@@ -78,8 +90,17 @@ struct Row {
       if row.unanswered > 0 {
         text += "    \(counted(Int(clamping: row.unanswered), "message")) due and not back at the end\n"
       }
+      if let rate = plan.rate, row.perSecond < rate * 0.99 {
+        text += "    the rate was not kept: \(Int(rate)) a second were due\n"
+      }
+      if row.silent > 0 {
+        text += "    \(counted(row.silent, "connection")) got nothing back in the counted time\n"
+      }
       if row.failures > 0 {
-        text += "    \(counted(Int(clamping: row.failures), "connection")) failed: \(row.reason ?? "")\n"
+        text += "    \(counted(row.failures, "connection")) failed; the first: \(row.reason ?? "")\n"
+      }
+      if row.seconds < plan.duration * 0.99 {
+        text += "    it ended after \(fixed(row.seconds)) of \(fixed(plan.duration)) seconds\n"
       }
     }
     if rows.contains(where: \.isGeneratorBusy) {

@@ -54,8 +54,13 @@ func run() throws -> Int32 {
   plan.pipelining = try arguments.number("pipelining", in: 1...100_000) ?? plan.pipelining
   plan.duration = Double(try arguments.number("duration", in: 1...86_400) ?? 2)
   plan.rate = try arguments.number("rate", in: 1...100_000_000).map(Double.init)
+  if reserveStandardStreams().contains(STDOUT_FILENO) {
+    throw Complaint("standard output is closed, and the figures go there")
+  }
   raiseDescriptorLimit()
   signal(SIGPIPE, SIG_IGN)
+  // From here on a signal ends what was started, too.
+  let interruption = try Interruption()
 
   var commands: [String?]
   var address: SocketAddress?
@@ -81,12 +86,18 @@ func run() throws -> Int32 {
   var measurements: [[Measurement]] = commands.map { _ in [] }
   let isAtTerminal = Terminal(descriptor: STDERR_FILENO).isTerminal
   for run in 0..<runs {
-    for (place, command) in commands.enumerated() {
+    // The other one first, each second time: whoever comes later may find the machine warmer.
+    for place in run % 2 == 0 ? Array(commands.indices) : commands.indices.reversed() {
+      let command = commands[place]
       func progress(_ so: LoadResult) {
         guard isAtTerminal else { return }
         printToStandardError("\r\(run + 1)/\(runs) \(command ?? "") \(Int(so.perSecond)) a second \u{1b}[K\r")
       }
-      let result = try measure(command, progress)
+      let result: LoadResult
+      do { result = try measure(command, progress) } catch {
+        if let signal = interruption.signal() { return 128 + signal }
+        throw error
+      }
       if let signal = result.interruption { return 128 + signal }
       measurements[place].append(Measurement(result: result))
     }
@@ -108,13 +119,39 @@ func run() throws -> Int32 {
   func measure(_ command: String?, _ progress: @escaping (LoadResult) -> Void) throws -> LoadResult {
     guard let command else {
       guard let address else { throw Complaint.usage("which server?") }
-      return try EchoLoad(plan, to: address, progress: progress).run()
+      return try EchoLoad(plan, to: address, interruption: interruption.descriptor, progress: progress).run()
     }
-    let server = try ServerUnderLoad(command, on: places.server)
+    let server = try ServerUnderLoad(command, on: places.server, interruption: interruption.descriptor)
     let (place, meter) = (server.address, server.meter)
-    let result = Result { try EchoLoad(plan, to: place, meter: meter, progress: progress).run() }
+    let result = Result {
+      try EchoLoad(
+        plan, to: place, meter: meter, interruption: interruption.descriptor, progress: progress
+      ).run()
+    }
     server.end()
     return try result.get()
+  }
+}
+
+/// The signals that end this program, blocked, and a descriptor that is readable when one has come.
+struct Interruption: ~Copyable {
+  private let signals: Descriptor
+  var descriptor: Int32 { signals.number }
+
+  init() throws(SystemCallError) {
+    var set = sigset_t()
+    sigemptyset(&set)
+    for signal in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&set, signal) }
+    pthread_sigmask(SIG_BLOCK, &set, nil)
+    signals = Descriptor(
+      owning: try systemCall("signalfd") { signalfd(-1, &set, Int32(SFD_CLOEXEC | SFD_NONBLOCK)) })
+  }
+
+  /// The signal that has come.
+  borrowing func signal() -> Int32? {
+    var info = signalfd_siginfo()
+    let size = MemoryLayout<signalfd_siginfo>.size
+    return read(signals.number, &info, size) == size ? Int32(bitPattern: info.ssi_signo) : nil
   }
 }
 
@@ -126,14 +163,6 @@ func processors(isShared: Bool) -> (server: UInt, generator: UInt) {
   let rest = allowed & ~first
   let second = rest & (~rest &+ 1)
   return (first, isShared || second == 0 ? first : second)
-}
-
-func raiseDescriptorLimit() {
-  var limit = rlimit()
-  let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
-  guard getrlimit(resource, &limit) == 0 else { return }
-  limit.rlim_cur = limit.rlim_max
-  setrlimit(resource, &limit)
 }
 
 do {
