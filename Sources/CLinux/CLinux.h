@@ -131,13 +131,6 @@ static inline unsigned long clinux_processors(pid_t process) {
   return syscall(SYS_sched_getaffinity, (long)process, (long)sizeof mask, (long)mask) > 0 ? mask[0] : 0;
 }
 
-/// The processor that the calling thread runs on, as a bit; 0 where it is none of the first 64. See: getcpu(2)
-static inline unsigned long clinux_processor(void) {
-  unsigned processor = 0;
-  syscall(SYS_getcpu, (long)&processor, 0L, 0L);
-  return processor < 64 ? 1UL << processor : 0;
-}
-
 /// See: tgkill(2)
 static inline int clinux_tgkill(pid_t process, pid_t thread, int signal) {
   return (int)syscall(SYS_tgkill, (long)process, (long)thread, (long)signal);

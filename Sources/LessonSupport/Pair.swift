@@ -1,6 +1,12 @@
 import Glibc
 import SystemCalls
 
+/// Waits until a process waits for something, but a second at most. See: proc_pid_stat(5)
+public func waitUntilAsleep(_ process: pid_t) {
+  let deadline = nanoseconds() + 1_000_000_000
+  while ProcessStatus(of: process)?.state == "R", nanoseconds() < deadline { sched_yield() }
+}
+
 extension Lesson {
   /// The client that was started, until it has ended.
   nonisolated(unsafe) private static var started: pid_t = 0

@@ -347,7 +347,7 @@ public final class Tracer {
         nanosleep(&time, nil)
       }
     }
-    // Those that stand still now do so in the order in which they were set off.
+    // Those that stand still now do so because of what has been told, and come before what is yet to be.
     var status: Int32 = 0
     while case let thread = clinux_wait_any(&status, WNOHANG), thread > 0 {
       postponed.append((thread, status))
@@ -559,6 +559,7 @@ public final class Tracer {
       (PTRACE_EVENT_STOP, SIGTTOU):
       // The whole program was stopped, by ctrl-Z say. It stays so until SIGCONT.
       held = Stop(thread: thread, request: Int(PTRACE_LISTEN))
+      turn = nil
     case (PTRACE_EVENT_STOP, _):
       held = cont
       lookAtAttached(thread)
@@ -642,10 +643,13 @@ public final class Tracer {
 
   /// Whichever thread called exec goes on as the process's first; all others are gone.
   private func execute(_ process: pid_t) {
+    var gone: Set<pid_t> = []
     for (thread, state) in threads where state.process == process {
       if let call = state.call { pending.append(.abandoned(call)) }
       threads[thread] = nil
+      if thread != process { gone.insert(thread) }
     }
+    postponed.removeAll { gone.contains($0.thread) }
     threads[process] = Thread(process: process)
     redirected[process] = nil
     tables[process] = DescriptorTable(process: process)

@@ -75,7 +75,7 @@ enum Course {
       #expect(masked(said) == masked(bare.output.trimmingCharacters(in: .newlines)))
       return
     }
-    // Who speaks first, and whether the signal comes while a call waits, time decides; and the kernel what a thread costs.
+    // Who speaks first, time decides; and the kernel what a thread costs.
     func lines(_ text: String) -> [String] {
       text.split(separator: "\n").map { String($0).replacing(/\d+/, with: "N") }.filter {
         !$0.hasPrefix("EINTR")

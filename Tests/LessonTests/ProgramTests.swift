@@ -156,8 +156,7 @@ import Testing
     #expect(result.status == 0, "\(result.errors)")
     let text = result.output.split(separator: "\n").joined(separator: " ")
     let space = try #require(text.firstMatch(of: /For each, (\d+) KiB of address space/)?.output.1)
-    // Three stacks were there before: those of the threads that have ended.
-    #expect((limit * 96 / 100...limit + 8).contains(Int(space) ?? 0), "\(space)")
+    #expect((limit...limit + 8).contains(Int(space) ?? 0), "\(space)")
     let switches = try #require(text.firstMatch(of: /to another (\d+) times/)?.output.1)
     #expect((900...3000).contains(Int(switches) ?? 0), "\(switches)")
     #expect(text.contains("/proc/self/status: 4 threads"))

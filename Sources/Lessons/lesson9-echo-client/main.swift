@@ -17,7 +17,9 @@ guard readExactly(connection, 5) == Array("hello".utf8) else { cannotShow("hello
 
 if let server = lesson.server {
   say("The server waits for more. While it waits, it gets a signal; and then more.")
+  waitUntilAsleep(server)  // a signal that comes before is handled, and interrupts nothing
   kill(server, SIGUSR1)
+  waitUntilAsleep(server)
 }
 writeAll(connection, Array("again".utf8))
 guard readExactly(connection, 5) == Array("again".utf8) else { cannotShow("again did not come back") }
@@ -45,6 +47,8 @@ guard close(last) == 0 else { fail("close") }
 func dial() -> Int32 {
   let connection = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
   guard connection >= 0 else { fail("socket") }
+  var room: Int32 = 64 * 1024  // all that is said here at once is to have room here, however little the server takes
+  guard setsockopt(connection, SOL_SOCKET, SO_SNDBUF, &room, 4) == 0 else { fail("setsockopt") }
   var address = sockaddr_in()
   address.sin_family = sa_family_t(AF_INET)
   address.sin_addr.s_addr = inet_addr("127.0.0.1")
@@ -53,8 +57,8 @@ func dial() -> Int32 {
   return connection
 }
 
-/// All of it, however many calls that takes. This much fits into the buffers of both ends; who has more to say has to read at the
-/// same time, or both wait for each other for ever: see `echo-client`.
+/// All of it, however many calls that takes. This much has room in the send buffer; who has more to say has to read at the same
+/// time, or both wait for each other for ever: see `echo-client`.
 func writeAll(_ connection: Int32, _ bytes: [UInt8]) {
   var sent = 0
   while sent < bytes.count {

@@ -56,7 +56,7 @@ func echo(_ connection: Int32) {
   while true {
     let count = read(connection, &buffer, buffer.count)
     if count == 0 {
-      return say("0 bytes, and no error: it has ended its direction, and has all of its answer.")
+      return say("0 bytes, and no error: it has ended its direction. All of its answer was handed over.")
     }
     if count == -1, errno == EINTR {
       say("EINTR: no bytes, but a signal. \(total) bytes have gone back to this client. Read again.")
