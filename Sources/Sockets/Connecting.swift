@@ -3,12 +3,13 @@ import Glibc
 import SystemCalls
 
 extension Descriptor {
-  /// Dials, waits until the connection is there, and returns its socket: non-blocking, close-on-exec, with TCP_NODELAY.
+  /// Dials, and waits until the connection is there. Its socket is non-blocking, close-on-exec, and has TCP_NODELAY.
   ///
   /// - Parameters:
   ///   - address: where somebody listens.
   ///   - patience: milliseconds; nil to wait for as long as the kernel tries.
   ///   - interruption: a descriptor that ends the waiting when it becomes readable, with EINTR.
+  /// - Returns: the connected socket.
   /// - Throws: ECONNREFUSED, ETIMEDOUT, ENETUNREACH …, as connect(2) has them.
   public static func connected(
     to address: SocketAddress, patience: Int32? = nil, interruption: Int32 = -1

@@ -283,6 +283,162 @@ struct EchoUnderTest {
   }
 }
 
+/// How it ends, and what it owes until then.
+@Suite(.enabled(if: Witness.havePython)) struct EchoDrainTests {
+  /// Whoever has read where it listens may send a signal.
+  @Test(arguments: [SIGTERM, SIGINT]) func aSignalAtOnceIsMinded(signal: Int32) throws {
+    for _ in 0..<20 {
+      let server = try EchoUnderTest()
+      server.program.send(SIGUSR1)
+      let result = try server.end(signal)
+      #expect(result.status == 0)
+      #expect(result.errors.hasPrefix("connections 0 open, 0 in all"))
+    }
+  }
+
+  /// Those that wait to be accepted are served, too, as soon as there is room.
+  @Test(arguments: ["limit", "descriptors"]) func thoseThatWaitAreServed(kind: String) throws {
+    let server =
+      kind == "limit"
+      ? try EchoUnderTest(["--max-connections", "1"])
+      : try EchoUnderTest(within: ["/bin/sh", "-c", "ulimit -n 64 && exec \"$@\"", "sh"])
+    let output = try server.client(
+      """
+      import signal
+      all = [dial() for _ in range(80)]
+      for n, s in enumerate(all): s.sendall(b"hello %d" % n); s.settimeout(30)
+      assert all[0].recv(100) == b"hello 0"
+      os.kill(\(server.program.process), signal.SIGTERM)
+      right = 0
+      for n, s in enumerate(all):
+          if n == 0: s.shutdown(socket.SHUT_WR); right += rest(s) == b""
+          else: s.shutdown(socket.SHUT_WR); right += rest(s) == b"hello %d" % n
+          s.close()
+      print(right)
+      """)
+    #expect(output == "80\n")
+    let result = try server.program.finish()
+    #expect(result.status == 0)
+    #expect(result.errors.contains("EMFILE") == (kind == "descriptors"))
+  }
+
+  /// A client that takes what is its own, slowly, gets all of it, however long that lasts.
+  @Test func aSlowReaderIsWaitedFor() throws {
+    let server = try EchoUnderTest()
+    let output = try server.client(
+      """
+      import signal
+      s = dial(); s.setblocking(False); data = os.urandom(16 << 20); sent = 0
+      try:
+          while True: sent += s.send(data[sent:sent + 65536])
+      except BlockingIOError: pass
+      os.kill(\(server.program.process), signal.SIGTERM)
+      s.setblocking(True); s.settimeout(30); back = bytearray(); begin = time.time()
+      while len(back) < sent:
+          d = s.recv(sent // 70)
+          if not d: break
+          back += d; time.sleep(0.1)
+      print(bytes(back) == data[:sent], s.recv(1), time.time() - begin > 6)
+      """)
+    #expect(output == "True b'' True\n")
+    let result = try server.program.finish()
+    #expect(result.status == 0 && result.errors == "", "\(result.errors)")
+  }
+
+  /// Who owes nothing but its end is not waited for long; who takes nothing is left, and that is said.
+  @Test func theSilentAndTheDeafAreLeft() throws {
+    let silent = try EchoUnderTest()
+    let begin = Clock.now()
+    #expect(
+      try silent.client(
+        """
+        import signal
+        s = dial(); s.send(b"x"); s.recv(1); os.kill(\(silent.program.process), signal.SIGTERM); s.settimeout(30)
+        print(s.recv(1)); time.sleep(0.1)
+        while os.path.exists("/proc/\(silent.program.process)/fd/4") : time.sleep(0.05)
+        """) == "b''\n")
+    let result = try silent.program.finish()
+    #expect(result.status == 0 && result.errors == "")
+    #expect(Clock.now() - begin < 4.5)
+    let deaf = try EchoUnderTest()
+    let client = try Program([
+      try #require(Witness.python), "-c",
+      """
+      import socket, sys
+      s = socket.create_connection(("127.0.0.1", \(deaf.port))); s.setblocking(False)
+      try:
+          while True: s.send(bytes(65536))
+      except BlockingIOError: pass
+      print("full", flush=True); sys.stdin.read()
+      """,
+    ])
+    #expect(try client.line() == "full")
+    let left = try deaf.end()
+    #expect(left.status == 0)
+    #expect(left.errors.contains("left 1 client that did not take the last "))
+    client.endInput()
+    _ = try client.finish()
+  }
+
+  /// A second signal ends it at once, whichever thread has the client.
+  @Test func aSecondSignalEndsItAtOnce() throws {
+    for options in [[], ["--threads", "4"], ["--threads", "4"], ["--threads", "4"]] {
+      let server = try EchoUnderTest(options)
+      let client = try Program([
+        try #require(Witness.python), "-c",
+        """
+        import socket, sys
+        s = socket.create_connection(("127.0.0.1", \(server.port))); s.setblocking(False)
+        try:
+            while True: s.send(bytes(65536))
+        except BlockingIOError: pass
+        print("full", flush=True); sys.stdin.read()
+        """,
+      ])
+      #expect(try client.line() == "full")
+      let begin = Clock.now()
+      server.program.send(SIGTERM)
+      let result = try server.end(SIGINT)
+      #expect(result.status == 0)
+      #expect(Clock.now() - begin < 3)
+      client.endInput()
+      _ = try client.finish()
+    }
+  }
+
+  /// A second server is refused the port, with threads, too: SO_REUSEPORT alone would share it.
+  @Test func aPortIsNotShared() throws {
+    let server = try EchoUnderTest(["--threads", "2"])
+    let second = try Program.run([
+      Place.product("echo-server"), "--threads", "2", "--port", server.port,
+    ])
+    #expect(second.status == 1 && second.errors.contains("EADDRINUSE"))
+    #expect(try server.end().status == 0)
+  }
+
+  /// A stream that is closed when it starts is not taken for a socket, nor a socket for it.
+  @Test func closedStreams() throws {
+    let port = "18467"
+    let mute = try Program([
+      "/bin/sh", "-c", "exec \(Place.product("echo-server")) --port \(port) >&-",
+    ])
+    let answer = try Clock.poll { () -> String? in
+      let result = try Program.run(
+        [Place.product("echo-client"), "127.0.0.1:\(port)"], input: "hello")
+      return result.status == 0 ? result.output : nil
+    }
+    #expect(answer == "hello")
+    for (redirection, status) in [("<&-", Int32(0)), (">&-", 1)] {
+      let client = try Program.run([
+        "/bin/sh", "-c", "echo hi | exec \(Place.product("echo-client")) 127.0.0.1:\(port) \(redirection)",
+      ])
+      #expect(client.status == status, "\(client.errors)")
+    }
+    mute.send(SIGTERM)
+    #expect(try mute.finish().status == 0)
+  }
+}
+
 @Suite(.enabled(if: Witness.havePython)) struct EchoClientTests {
   @Test func whatGoesOutComesBack() throws {
     let server = try EchoUnderTest()
@@ -290,6 +446,46 @@ struct EchoUnderTest {
     let result = try Program.run([Place.product("echo-client"), "127.0.0.1:\(server.port)"], input: text)
     #expect(result.status == 0 && result.errors == "")
     #expect(result.output == text)
+    #expect(try server.end().status == 0)
+  }
+
+  /// A server that ends before all has come back is no success.
+  @Test func aServerThatEndsEarly() throws {
+    let server = try Program([
+      try #require(Witness.python), "-c",
+      """
+      import socket
+      a = socket.create_server(("127.0.0.1", 0)); print(a.getsockname()[1], flush=True)
+      c, _ = a.accept(); d = c.recv(1000); c.sendall(d); c.shutdown(socket.SHUT_WR)
+      while c.recv(65536): pass
+      """,
+    ])
+    let port = try #require(try server.line())
+    let text = String(repeating: "x", count: 3_000_000)
+    let result = try Program.run([Place.product("echo-client"), "127.0.0.1:\(port)"], input: text)
+    #expect(result.status == 1)
+    #expect(result.errors.contains("the server ended when 1000 of "), "\(result.errors)")
+    _ = try server.finish()
+  }
+
+  /// A reader that is slow, behind a pipe that somebody has made non-blocking.
+  @Test func aPipeThatDoesNotWait() throws {
+    let server = try EchoUnderTest()
+    let result = try server.client(
+      """
+      import fcntl, subprocess
+      data = os.urandom(2 << 20); r, w = os.pipe()
+      fcntl.fcntl(w, fcntl.F_SETFL, os.O_NONBLOCK)
+      p = subprocess.Popen(["\(Place.product("echo-client"))", "127.0.0.1:\(server.port)"], stdin=subprocess.PIPE, stdout=w)
+      os.close(w); threading.Thread(target=lambda: (p.stdin.write(data), p.stdin.close())).start()
+      back = bytearray()
+      while True:
+          d = os.read(r, 30000)
+          if not d: break
+          back += d; time.sleep(0.001)
+      print(bytes(back) == data, p.wait())
+      """)
+    #expect(result == "True 0\n")
     #expect(try server.end().status == 0)
   }
 
@@ -346,6 +542,139 @@ struct EchoUnderTest {
         ])
       #expect(result.status == 1)
       #expect(result.output.contains("messages came back with other bytes"))
+    }
+  }
+
+  private func load(_ server: String, _ options: [String] = []) throws -> Program.Result {
+    try Program.run(
+      [Place.product("load"), "echo", "--duration", "1", "--connections", "4", "--server", server] + options)
+  }
+
+  /// A Python server, by what it does with a connection.
+  private func server(_ body: String, _ run: (String) throws -> Void) throws {
+    try Place.withTemporaryFolder { folder in
+      let script = try Place.file(
+        "server.py", in: folder,
+        """
+        import os, socket, sys, threading, time
+        a = socket.create_server(("127.0.0.1", 0), backlog=100); print("listening on 127.0.0.1:%d" % a.getsockname()[1], flush=True)
+        count = 0
+        def echo(c):
+            while True:
+                d = c.recv(65536)
+                if not d: return
+                c.sendall(d)
+        \(body)
+        """)
+      try run("\(try #require(Witness.python)) \(script)")
+    }
+  }
+
+  /// A server that does not answer is no success, on whichever connections.
+  @Test(.enabled(if: Witness.havePython)) func silenceIsTold() throws {
+    try server("time.sleep(60)") { command in
+      for options in [[], ["--rate", "1000"]] {
+        let result = try load(command, options)
+        #expect(result.status == 1)
+        #expect(result.output.contains("4 connections got nothing back"), "\(result.output)")
+      }
+    }
+    try server(
+      """
+      while True:
+          c, _ = a.accept(); count += 1
+          threading.Thread(target=echo if count != 2 else lambda c: time.sleep(60), args=(c,), daemon=True).start()
+      """
+    ) { command in
+      let result = try load(command, ["--format", "json"])
+      #expect(result.status == 1)
+      let row = try StoryLine(result.lines.first ?? "")
+      #expect(row["silent"] as? Int == 1)
+      // The one that waits has waited for all of the time.
+      #expect(row["maximumNanoseconds"] as? Int ?? 0 >= 1_000_000_000)
+    }
+  }
+
+  @Test(.enabled(if: Witness.havePython)) func whatGoesWrongIsNamed() throws {
+    for (body, expected) in [
+      ("c, _ = a.accept(); time.sleep(0.5); os._exit(0)", "of 1.0 seconds"),
+      ("while True: c, _ = a.accept(); c.recv(1); c.close()", "4 connections failed"),
+      (
+        "while True: c, _ = a.accept(); c.sendall(c.recv(65536) + b'more')",
+        "more has come back than was sent"
+      ),
+    ] {
+      try server(body) { command in
+        let result = try load(command)
+        #expect(result.status == 1)
+        #expect(result.output.contains(expected), "\(result.output)")
+      }
+    }
+  }
+
+  /// What a server prints is read; what it starts is ended with it; and it is started as a shell does it.
+  @Test(.enabled(if: Witness.havePython)) func theServersOwnAffairs() throws {
+    try server(
+      """
+      os.fork()
+      def chat():
+          while True: print("x" * 1000, flush=True)
+      threading.Thread(target=chat, daemon=True).start()
+      while True: threading.Thread(target=echo, args=(a.accept()[0],), daemon=True).start()
+      """
+    ) { command in
+      let result = try load("cd / && A=1 \(command)")
+      #expect(result.status == 0, "\(result.output) \(result.errors)")
+      let script = command.split(separator: " ").last.map(String.init) ?? ""
+      _ = try Clock.poll { () -> Bool? in
+        let left = (numberedEntries(ofDirectory: "/proc") ?? []).contains {
+          (SystemCalls.text(ofFile: "/proc/\($0)/cmdline") ?? "").contains(script)
+        }
+        return left ? nil : true
+      }
+    }
+  }
+
+  /// Far more than can be sent: it ends in time, with a latency that tells; and it can be interrupted.
+  @Test func anImpossibleRate() throws {
+    let begin = Clock.now()
+    let result = try load(Place.product("echo-server"), ["--rate", "100000000", "--format", "json"])
+    #expect(Clock.now() - begin < 20)
+    let row = try StoryLine(result.lines.first ?? "")
+    #expect(row["unanswered"] as? Int ?? 0 > 50_000_000)
+    #expect(row["p50Nanoseconds"] as? Int ?? 0 > 200_000_000)
+    let program = try Program([
+      Place.product("load"), "echo", "--duration", "60", "--rate", "20000000", "--server",
+      Place.product("echo-server"),
+    ])
+    _ = try Clock.poll { ProcessStatus(of: program.process)?.state == "R" ? true : nil }
+    program.send(SIGINT)
+    #expect(try program.finish(deadline: 10).status == 130)
+  }
+
+  /// Coordinated omission: a server that stands still for half a second makes all late that was due meanwhile.
+  @Test(.enabled(if: Witness.havePython)) func aStandstillIsNotOneLateMessage() throws {
+    try server(
+      """
+      def stall(c):
+          global count
+          while True:
+              d = c.recv(65536)
+              if not d: return
+              count += 1
+              if count == 600: time.sleep(0.5)
+              c.sendall(d)
+      while True: threading.Thread(target=stall, args=(a.accept()[0],), daemon=True).start()
+      """
+    ) { command in
+      let result = try Program.run([
+        Place.product("load"), "echo", "--duration", "2", "--connections", "1", "--rate", "1000", "--server",
+        command, "--format", "json",
+      ])
+      let row = try StoryLine(result.lines.first ?? "")
+      // Half a second of two: a quarter of the messages came late, and a tenth by more than 0.25 s.
+      #expect(row["p90Nanoseconds"] as? Int ?? 0 > 200_000_000, "\(row.text)")
+      #expect(row["p50Nanoseconds"] as? Int ?? 0 < 100_000_000, "\(row.text)")
     }
   }
 

@@ -60,8 +60,13 @@ public final class Program {
     var mask = sigset_t()
     sigemptyset(&mask)
     posix_spawnattr_setsigmask(&attributes, &mask)
+    // A program may end before it has read all that is written to it. That is its affair, and no end of the tests.
+    signal(SIGPIPE, SIG_IGN)
+    sigaddset(&mask, SIGPIPE)
+    posix_spawnattr_setsigdefault(&attributes, &mask)
     let newSession: Int32 = 0x80  // POSIX_SPAWN_SETSID: a session of its own, whose group can be ended as one
-    posix_spawnattr_setflags(&attributes, Int16(newSession | Int32(POSIX_SPAWN_SETSIGMASK)))
+    posix_spawnattr_setflags(
+      &attributes, Int16(newSession | Int32(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF)))
 
     if onTerminal {
       var size = winsize(ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0)

@@ -18,7 +18,8 @@ address.sin_port = lesson.port.bigEndian
 guard withSockaddr(address, { connect(connection, $0, $1) }) == 0 else { fail("connect") }
 
 let message = "this data is from client"
-guard write(connection, message, message.utf8.count) != -1 else { fail("write") }  // may take a part: lesson 9
+// It may take a part only: lesson 9.
+guard write(connection, message, message.utf8.count) != -1 else { fail("write") }
 
 var buffer = [UInt8](repeating: 0, count: 10_000)
 let count = read(connection, &buffer, buffer.count)  // waits for the answer

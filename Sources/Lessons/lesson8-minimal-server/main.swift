@@ -32,7 +32,8 @@ say("Received Data : \(String(decoding: buffer[..<count], as: UTF8.self))")
 say("total bytes : \(count)")
 
 let answer = "OK"
-guard write(connection, answer, answer.utf8.count) != -1 else { fail("write") }  // may take a part: lesson 9
+// It may take a part only: lesson 9.
+guard write(connection, answer, answer.utf8.count) != -1 else { fail("write") }
 say("Sent Data : \(answer)")
 
 guard close(connection) == 0 else { fail("close") }

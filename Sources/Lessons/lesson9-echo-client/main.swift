@@ -47,7 +47,8 @@ guard close(last) == 0 else { fail("close") }
 func dial() -> Int32 {
   let connection = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
   guard connection >= 0 else { fail("socket") }
-  var room: Int32 = 64 * 1024  // all that is said here at once is to have room here, however little the server takes
+  // All that is said at once is to have room here, however little the server takes.
+  var room: Int32 = 64 * 1024
   guard setsockopt(connection, SOL_SOCKET, SO_SNDBUF, &room, 4) == 0 else { fail("setsockopt") }
   var address = sockaddr_in()
   address.sin_family = sa_family_t(AF_INET)
