@@ -44,11 +44,17 @@ public final class PacketTap {
   /// To be polled for packets; everything else is this tap's affair.
   public var descriptor: Int32 { tap.number }
 
-  /// The TCP packets since the last time, in the order in which they passed. Never waits.
+  /// The TCP packets since the last time, in the order in which they passed. Never waits; and what passes from now on is for the next
+  /// time: it may come faster than it is read.
   public func drain() -> [Packet] {
     var packets: [Packet] = []
+    var now = timespec()
+    clock_gettime(CLOCK_REALTIME, &now)
+    let start = UInt64(clamping: now.tv_sec) &* 1_000_000_000 &+ UInt64(clamping: now.tv_nsec)
     while let packet = next() {
-      if let packet = packet { packets.append(packet) }
+      guard let packet else { continue }
+      packets.append(packet)
+      if packet.time > start { break }
     }
     var statistics = tpacket_stats()
     var length = socklen_t(MemoryLayout<tpacket_stats>.size)

@@ -72,8 +72,6 @@ public final class Narrator {
   private var meanwhile: [SocketChange] = []
   private var strayPackets: [Packet] = []
   private var stepCount = 0
-  /// A step was told, and nobody has had the time to look at it; at the beginning, too.
-  private var isPauseDue = true
   private var lastProcess: pid_t?
   private var notedRefusal = false
   private var lostPackets: UInt64 = 0
@@ -192,19 +190,15 @@ public final class Narrator {
       case .entered(let call):
         guard hasBegun else { continue }
         let question = question(about: call)
-        var choice: String?
-        if isPauseDue || question != nil {
-          let answer = wait(asking: question)
-          if let status = answer.status { return status }
-          choice = answer.choice
-        }
+        let answer = wait(asking: question)
+        if let status = answer.status { return status }
         sayHeld()
         enter(call)
-        running[call.thread]?.question = question.map { ($0, choice) }
+        running[call.thread]?.question = question.map { ($0, answer.choice) }
       case .returned(let call):
         guard hasBegun else { continue }
         // One call may return after another, with none made in between.
-        if isPauseDue, options.pauses, let status = wait(asking: nil).status { return status }
+        if options.pauses, let status = wait(asking: nil).status { return status }
         leave(call)
       case .abandoned(let call):
         // What it did is told, if by nobody's name.
@@ -368,7 +362,6 @@ public final class Narrator {
     meanwhile = []
     strayPackets = []
     tell(.step(step))
-    isPauseDue = true
     if let (question, choice) = text.question,
       let prediction = reader.judge(question, choice: choice, step: step, waited: text.isToldAsWaiting)
     {
@@ -606,7 +599,6 @@ public final class Narrator {
 
   /// What the reader answers to a question, or to none; or what to exit with, where the reader has had enough.
   private func wait(asking question: Question?) -> (choice: String?, status: Int32?) {
-    isPauseDue = false
     let hint = Hint(
       sockets: world.sockets, process: lastProcess ?? tracer.process, isAlone: tracer.threadCount == 1,
       namespaces: options.namespaces, invitesClients: options.invitesClients)

@@ -11,6 +11,7 @@ final class EchoLimits: ConnectionLimit {
   /// After so many seconds without a byte a connection is ended; 0 for never.
   let idleTimeout: Int
   private let open = Atomic<Int>(0)
+  private let wasShort = Atomic<Bool>(false)
 
   init(connections: Int, idleTimeout: Int) {
     self.connections = connections
@@ -23,6 +24,9 @@ final class EchoLimits: ConnectionLimit {
     giveBack()
     return false
   }
+
+  /// True the first time.
+  func isShortageNew() -> Bool { !wasShort.exchange(true, ordering: .relaxed) }
 
   func giveBack() { open.subtract(1, ordering: .relaxed) }
 }
@@ -63,9 +67,10 @@ final class EchoWorker {
     let listener = try Listener(at: address, sharesPort: sharesPort, limit: limits, on: loop) {
       [unowned self] in accept($0, from: $1)
     }
-    listener.onShortage = { [figures] failure in
+    listener.onShortage = { [figures, limits] failure in
+      figures.noteShortage()
       // Once: it may come twenty times a second.
-      if figures.noteShortage() {
+      if limits.isShortageNew() {
         printToStandardError(
           "echo-server: accept4: \(failure): further clients wait until others have gone\n")
       }
@@ -159,7 +164,12 @@ final class EchoWorker {
         "echo-server: left \(counted(left, "client")) that did not take the last \(counted(owed, "byte")) in time\n"
       )
     }
-    // Nobody has gone, and there is still no room for those that wait.
-    if isTooLong { finish() }
+    if isTooLong {
+      if listener != nil {
+        printToStandardError(
+          "echo-server: no room was left for clients that waited to be accepted; they are reset\n")
+      }
+      finish()
+    }
   }
 }

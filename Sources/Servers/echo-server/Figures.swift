@@ -19,11 +19,7 @@ final class Figures: Sendable {
     add(1, to: closed)
     if isFailure { add(1, to: failed) }
   }
-  /// True the first time.
-  func noteShortage() -> Bool {
-    add(1, to: shortages)
-    return shortages.load(ordering: .relaxed) == 1
-  }
+  func noteShortage() { add(1, to: shortages) }
   func received(_ bytes: Int) { add(bytes, to: bytesIn) }
   func sent(_ bytes: Int) { add(bytes, to: bytesOut) }
 
