@@ -92,6 +92,11 @@ private func lesson(_ role: Role, _ arguments: Arguments) throws(Complaint) -> L
   switch role {
   case .whole: return Lesson(port: try port(arguments, from: 0), client: nil, server: nil)
   case .server(let client):
+    if arguments.has("alone"), arguments.has("isolated") {
+      throw .usage(
+        "--isolated has a network of its own, in which nobody else could dial; without --alone both are in it"
+      )
+    }
     return Lesson(
       port: try port(arguments, from: 0), client: arguments.has("alone") ? nil : client, server: nil)
   case .client(let server):
@@ -99,6 +104,11 @@ private func lesson(_ role: Role, _ arguments: Arguments) throws(Complaint) -> L
       throw .usage(
         "a client needs a server to dial: 'swift run \(server)' runs both, and 'swift run \(server) --alone', in another "
           + "terminal, names the port for --port")
+    }
+    if arguments.has("isolated") {
+      throw .usage(
+        "--isolated has a network of its own, in which no server listens; 'swift run \(server) --isolated' runs both in one"
+      )
     }
     // Whatever else an environment has handed down, the parent is known.
     let server = getenv(startedBy).flatMap { pid_t(String(cString: $0)) }

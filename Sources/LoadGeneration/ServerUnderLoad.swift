@@ -78,20 +78,27 @@ public struct ServerUnderLoad: ~Copyable {
   {
     var line: [UInt8] = []
     var byte: UInt8 = 0
+    var hasEnded = false
     let deadline = monotonicNanoseconds() &+ 10_000_000_000
     while line.count < 200, monotonicNanoseconds() < deadline {
       var entries = [output, interruption].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
       guard poll(&entries, 2, 100) > 0 else { continue }
       if entries[1].revents != 0 { throw SystemCallError(call: "poll", errno: ErrorNumber(EINTR)) }
-      guard read(output, &byte, 1) == 1, byte != UInt8(ascii: "\n") else { break }
+      guard read(output, &byte, 1) == 1 else {
+        hasEnded = true
+        break
+      }
+      if byte == UInt8(ascii: "\n") { break }
       line.append(byte)
     }
     let text = String(decoding: line, as: UTF8.self)
     guard text.hasPrefix("listening on "),
       let address = try? SocketAddress(String(text.dropFirst("listening on ".count)))
     else {
-      throw Failure(
-        description: "'\(command)' did not print \"listening on HOST:PORT\" first, but '\(text)'")
+      let found =
+        !text.isEmpty
+        ? "but '\(text)'" : hasEnded ? "and has closed its output" : "and printed nothing in 10 seconds"
+      throw Failure(description: "'\(command)' did not print \"listening on HOST:PORT\" first, \(found)")
     }
     return address
   }

@@ -47,11 +47,15 @@ extension Descriptor {
   }
 }
 
-/// As many descriptors as this process may have: each connection is one. See: getrlimit(2)
-public func raiseDescriptorLimit() {
+/// Allows as many descriptors as this process may have, for each connection is one, and says how many those are.
+///
+/// See: getrlimit(2), RLIMIT_NOFILE
+@discardableResult
+public func raiseDescriptorLimit() -> Int {
   var limit = rlimit()
   let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
-  guard getrlimit(resource, &limit) == 0 else { return }
+  guard getrlimit(resource, &limit) == 0 else { return .max }
   limit.rlim_cur = limit.rlim_max
   setrlimit(resource, &limit)
+  return Int(clamping: limit.rlim_max)
 }

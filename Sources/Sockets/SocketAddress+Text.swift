@@ -35,7 +35,9 @@ extension SocketAddress {
     } else if name == "localhost" {
       self = .ipv4(address: [127, 0, 0, 1], port: port)
     } else {
-      throw AddressMistake("'\(host)' is no IP address; write 127.0.0.1, ::1 or [::1]")
+      throw AddressMistake(
+        "'\(host)' is no IP address; write 127.0.0.1, ::1 or [::1]. Of names 'localhost' alone is known, for 127.0.0.1"
+      )
     }
   }
 

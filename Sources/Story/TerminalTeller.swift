@@ -626,22 +626,67 @@ struct LessonName {
 }
 
 extension String {
-  /// A call broken at its commas; the rest stands four columns further in.
+  /// A call broken between its arguments; the rest stands four columns further in. What a program moved stays as it is: a text in
+  /// quotes is broken only where it is longer than a line, between two of its bytes.
   func wrappedCall(to width: Int) -> [String] {
     var lines: [String] = []
     var current = ""
-    let pieces = split(separator: " ").map(String.init)
-    for piece in pieces.flatMap({ $0.count > width - 4 ? $0.wrapped(to: width - 4) : [$0] }) {
-      let indent = lines.isEmpty && current.isEmpty ? "" : "    "
+    for (piece, isGlued) in callPieces(upTo: Swift.max(8, width - 4)) {
+      let space = isGlued || current.isEmpty ? "" : " "
       if current.isEmpty {
-        current = indent + piece
-      } else if current.count + 1 + piece.count <= width {
-        current += " " + piece
+        current = (lines.isEmpty ? "" : "    ") + piece
+      } else if current.count + space.count + piece.count <= width {
+        current += space + piece
       } else {
         lines.append(current)
         current = "    " + piece
       }
     }
     return lines + (current.isEmpty ? [] : [current])
+  }
+}
+
+extension String {
+  /// Words, as spaces outside of quotes part them; what is longer than `limit` in several pieces, of which all but the first belong
+  /// to the one before without a space.
+  private func callPieces(upTo limit: Int) -> [(text: String, isGlued: Bool)] {
+    var pieces: [(text: String, isGlued: Bool)] = []
+    var (word, isQuoted, isCut) = ("", false, false)
+    func finish() {
+      if !word.isEmpty { pieces.append((word, isCut)) }
+      (word, isCut) = ("", false)
+    }
+    for unit in units {
+      if unit == "\"" { isQuoted.toggle() }
+      if unit == " ", !isQuoted {
+        finish()
+        continue
+      }
+      if word.count + unit.count > limit {
+        finish()
+        isCut = true
+      }
+      word += unit
+    }
+    finish()
+    return pieces
+  }
+
+  /// Characters, and what stands for one: "\\n", "\\377", "...".
+  private var units: [String] {
+    var units: [String] = []
+    var rest = self[...]
+    while let first = rest.first {
+      var length = 1
+      if first == "\\" {
+        let digits = rest.dropFirst().prefix(3).prefix { ("0"..."7").contains($0) }.count
+        length = 1 + Swift.max(1, digits)
+      } else if rest.hasPrefix("...") {
+        length = 3
+      }
+      units.append(String(rest.prefix(length)))
+      rest = rest.dropFirst(length)
+    }
+    return units
   }
 }

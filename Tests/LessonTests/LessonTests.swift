@@ -16,10 +16,7 @@ enum Course {
 
   /// Lesson 2 binds a port of its own choice, which as root is not refused: it runs where no other test does the same.
   static func alone(_ command: [String]) -> [String] {
-    guard Privilege.isRoot, let ip = Witness.path("ip"),
-      command.contains(where: { $0.hasSuffix("lesson2-bind") })
-    else { return command }
-    return ["unshare", "-n", "sh", "-c", "\(ip) link set lo up; exec \"$@\"", "sh"] + command
+    command.contains { $0.hasSuffix("lesson2-bind") } ? inItsOwnNetwork(command) : command
   }
 
   static func folder(_ lesson: String) -> String {

@@ -87,6 +87,12 @@ public enum Place {
   }
 }
 
+/// A command in a network of its own, where that can be had: its packets are nobody else's.
+public func inItsOwnNetwork(_ command: [String]) -> [String] {
+  guard Privilege.isRoot, let ip = Witness.path("ip") else { return command }
+  return ["unshare", "-n", "sh", "-c", "\(ip) link set lo up; exec \"$@\"", "sh"] + command
+}
+
 /// A text with what varies from run to run replaced: ports, pids, inodes, queue sizes that depend on them.
 public func masked(_ text: String) -> String {
   var result = ""

@@ -21,7 +21,7 @@ func run() throws(Complaint) {
     return
   }
   guard let place = arguments.operands.first, arguments.operands.count == 1 else {
-    throw .usage("where is the server? echo-client HOST:PORT")
+    throw .usage("which server? One: echo-client HOST:PORT")
   }
   let address: SocketAddress
   do throws(AddressMistake) { address = try SocketAddress(place) } catch { throw .usage("\(error)") }
@@ -38,8 +38,8 @@ func run() throws(Complaint) {
   }
   if !outcome.isComplete || outcome.received < outcome.sent {
     throw Complaint(
-      "the server ended when \(outcome.received) of \(counted(outcome.sent, "byte")) had come back"
-        + (outcome.isComplete ? "" : ", and more was to be sent"))
+      "the server has closed the connection when \(outcome.received) of \(counted(outcome.sent, "byte")) had come back"
+        + (outcome.isComplete ? "" : ", before the end of the input"))
   }
 }
 

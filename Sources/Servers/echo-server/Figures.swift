@@ -29,7 +29,7 @@ final class Figures: Sendable {
     let opened = sum { $0.opened.load(ordering: .relaxed) }
     let closed = sum { $0.closed.load(ordering: .relaxed) }
     return
-      "connections \(opened - closed) open, \(opened) in all, \(sum { $0.failed.load(ordering: .relaxed) }) failed; "
+      "connections \(opened - closed) open, \(opened) in all, \(sum { $0.failed.load(ordering: .relaxed) }) ended by a reset or an error; "
       + "no room for one more \(sum { $0.shortages.load(ordering: .relaxed) }) times; bytes \(sum { $0.bytesIn.load(ordering: .relaxed) }) in, \(sum { $0.bytesOut.load(ordering: .relaxed) }) out"
   }
 }

@@ -10,10 +10,11 @@ let name = "echo-server"
 let syntax = CommandLineSyntax(
   command: name,
   purpose:
-    "Sends back whatever its clients send. It prints where it listens, and then nothing; a line of figures on SIGUSR1. "
+    "Sends back whatever its clients send. It prints where it listens, and then nothing; a line of figures (connections, bytes) on "
+    + "SIGUSR1. "
     + "SIGTERM and SIGINT let it accept nothing more, send back what has come, and end; a second one ends it at once.",
   options: [
-    .init("host", value: "H", help: "the address to listen on (127.0.0.1)"),
+    .init("host", value: "H", help: "the IP address to listen on (127.0.0.1); 0.0.0.0 or :: for all"),
     .init("port", value: "N", help: "the port; 0 lets the kernel choose (0)"),
     .init("threads", value: "N", help: "so many threads, each with a listening socket of its own (1)"),
     .init(
@@ -54,7 +55,19 @@ func run() throws(Complaint) {
     output.flush()
     try server.run()
   } catch {
-    throw Complaint("\(error)")
+    throw Complaint("\(error)" + advice(on: error))
+  }
+}
+
+/// What to do about it, where that is known.
+func advice(on error: SystemCallError) -> String {
+  guard ["bind", "listen"].contains(error.call) else { return "" }
+  return switch error.errno.rawValue {
+  case EADDRINUSE: "; 'ss -tlnp' shows who has that port, and --port 0 lets the kernel choose another"
+  case EACCES: "; a port below net.ipv4.ip_unprivileged_port_start needs CAP_NET_BIND_SERVICE"
+  case EADDRNOTAVAIL: "; no interface of this machine has that address"
+  case EINVAL: "; a link-local address needs its interface, as in fe80::1%eth0"
+  default: ""
   }
 }
 

@@ -77,17 +77,17 @@ struct Row {
     var text =
       "\(counted(plan.connections, "connection")), \(counted(plan.size, "byte")) a message, \(plan.pipelining) at once"
       + (plan.rate.map { ", \(Int($0)) a second" } ?? "") + "\n"
-    text += "messages/s    least … most       µs p50     p90     p99   p99.9      max   µs CPU  server\n"
+    text += "messages/s     least … most    µs p50    p90    p99  p99.9     max   µs of CPU\n"
     for row in rows {
       let spread = "\(Int(row.spread.lowerBound)) … \(Int(row.spread.upperBound))"
       text +=
-        "\(Int(row.perSecond))".paddedLeft(to: 10) + (row.isGeneratorBusy ? "*" : " ")
-        + spread.paddedLeft(to: 19)
-        + row.latencies.map { fixed($0).paddedLeft(to: 8) }.joined()
-        + (row.cost.map(fixed) ?? "–").paddedLeft(to: 9)
-        + "  \(row.name)\n"
+        "  \(row.name)\n" + "\(Int(row.perSecond))".paddedLeft(to: 10) + (row.isGeneratorBusy ? "*" : " ")
+        + spread.paddedLeft(to: 17)
+        + zip(row.latencies, [9, 7, 7, 7, 8]).map { fixed($0).paddedLeft(to: $1) }.joined()
+        + (row.cost.map(fixed) ?? "–").paddedLeft(to: 12) + "\n"
       if row.wrong > 0 { text += "    \(row.wrong) messages came back with other bytes\n" }
-      if row.unanswered > 0 {
+      // Some are always under way.
+      if row.unanswered > UInt64(clamping: plan.connections * plan.pipelining) {
         text += "    \(counted(Int(clamping: row.unanswered), "message")) due and not back at the end\n"
       }
       if let rate = plan.rate, row.perSecond < rate * 0.99 {
@@ -103,6 +103,7 @@ struct Row {
         text += "    it ended after \(fixed(row.seconds)) of \(fixed(plan.duration)) seconds\n"
       }
     }
+    if rows.allSatisfy(\.isClean) { text += "every byte that came back was the one that was sent\n" }
     if rows.contains(where: \.isGeneratorBusy) {
       text += "* the generator had no time left; the server may be faster\n"
     }

@@ -57,7 +57,12 @@ func run() throws -> Int32 {
   if reserveStandardStreams().contains(STDOUT_FILENO) {
     throw Complaint("standard output is closed, and the figures go there")
   }
-  raiseDescriptorLimit()
+  let most = raiseDescriptorLimit()
+  // Besides, some are needed for the loop, and for the server's output.
+  if plan.connections > most - 20 {
+    throw Complaint(
+      "\(plan.connections) connections need as many descriptors, and the hard limit is \(most) (ulimit -Hn)")
+  }
   signal(SIGPIPE, SIG_IGN)
   // From here on a signal ends what was started, too.
   let interruption = try Interruption()
