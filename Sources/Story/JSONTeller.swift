@@ -31,6 +31,7 @@ public final class JSONTeller: Teller {
       case .question(let question):
         [
           .init("question", .string(question.text)), .init("text", .string(question.call)),
+          .init("pid", .number(question.caller.process)), .init("tid", .number(question.caller.thread)),
           .init("choices", .array(question.choices.map { .string($0) })),
         ]
       case .prediction(let prediction):

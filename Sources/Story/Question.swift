@@ -5,6 +5,8 @@ import Tracing
 
 /// What a learner is asked about a call that stands at its entry. Nobody knows the answer yet: the kernel gives it.
 public struct Question: Sendable {
+  /// Whose call it is.
+  let caller: Call
   /// The call, as far as it is known before it returns.
   public let call: String
   /// "Which state will fd 3 be in?"
@@ -86,6 +88,10 @@ private struct Asking {
     }
     return sockets.first { $0.state.local?.canonical == far && $0.state.peer?.canonical == local }
   }
+  /// Whether another process has it.
+  private func isOthers(_ socket: SocketSnapshot) -> Bool {
+    !socket.holders.isEmpty && socket.holders.allSatisfy { $0.process != call.process }
+  }
   private var situation: String {
     "\(call.systemCall.name) \(subject?.state.state ?? "") \(peer?.state.state ?? "") \(subject?.holders.count ?? 0)"
   }
@@ -102,7 +108,8 @@ private struct Asking {
     var seen: Set<String> = []
     let unique = choices.filter { seen.insert($0).inserted }
     return Question(
-      call: callText, text: text, choices: unique + [Question.somethingElse], key: key, answer: answers)
+      caller: call, call: callText, text: text, choices: unique + [Question.somethingElse], key: key,
+      answer: answers)
   }
 
   /// "0", "13", "EAGAIN"
@@ -217,7 +224,8 @@ private struct Asking {
       let waiting = peer.state.number(.receiveQueue) ?? 0
       let numbers = [0, waiting, count, waiting &+ count].sorted()
       return question(
-        "How many bytes will wait in the receive queue of \(peer.label)?", numbers.map(String.init),
+        "How many bytes will wait in the receive queue of \(isOthers(peer) ? "the other program's " : "")\(peer.label)?",
+        numbers.map(String.init),
         key: "write \(waiting > 0)"
       ) { step in
         step.after.first { $0.id == peer.id }?.state.number(.receiveQueue).map(String.init) ?? "unknown"

@@ -194,7 +194,9 @@ public final class TerminalTeller: Teller {
 
   private func tell(_ question: Question) {
     gap()
-    for (index, part) in question.call.wrappedCall(to: width - 6).enumerated() {
+    for (index, part) in (names.prefix(question.caller) + question.call).wrappedCall(to: width - 6)
+      .enumerated()
+    {
       line((index == 0 ? " ? │ " : Self.gutter) + Style.heading(part, color: options.color))
     }
     for part in question.text.wrapped(to: width - 9) { body("  " + Style.words(part, color: options.color)) }

@@ -67,6 +67,19 @@ import Testing
     for _ in 0..<4 { #expect(try calls() == first) }
   }
 
+  /// Whose call is asked about is said, and a network in which nobody can dial is refused.
+  @Test func aPairsOptions() throws {
+    let questions = try Program.run(
+      [Place.product("lesson8-minimal-server"), "--predict", "--no-step"],
+      input: String(repeating: "1\n", count: 60))
+    #expect(questions.output.contains(" ? │ [client] connect(3,"))
+    #expect(questions.output.contains("the other program's"))
+    let alone = try Program.run([Place.product("lesson8-minimal-server"), "--alone", "--isolated"])
+    #expect(alone.status == 2 && alone.errors.contains("nobody else could dial"))
+    let client = try Program.run([Place.product("lesson8-minimal-client"), "--port", "1", "--isolated"])
+    #expect(client.status == 2 && client.errors.contains("no server listens"))
+  }
+
   @Test func theClientNeedsAServer() throws {
     for lesson in ["lesson8-minimal", "lesson9-echo"] {
       let lost = try Program.run([Place.product("\(lesson)-client")])

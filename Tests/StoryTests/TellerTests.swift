@@ -103,3 +103,41 @@ import Testing
     #expect(lines.count < 70)
   }
 }
+
+@Suite struct CallWrappingTests {
+  /// A line's end changes nothing of what a call moved.
+  @Test(
+    arguments: [
+      #"send(4, "hello   world  \377\377\377\377\377\377\377\377\377\377\377\377\377\377\377\377", 34, 0, NULL, 0)"#,
+      #"read(10, "\17\0\0\0\0\0 \25 a, b \" c \\\n\r\0\0\0\0\0\0\0\0\0\0\0\0"..., 128)"#,
+      #"connect(3, {AF_INET, 127.0.0.1:80}, 16)"#,
+    ], [20, 33, 40, 74])
+  func nothingIsLost(call: String, width: Int) {
+    let lines = call.wrappedCall(to: width)
+    for line in lines { #expect(line.count <= width) }
+    var rest = call[...]
+    for (number, line) in lines.enumerated() {
+      if number > 0 { #expect(line.hasPrefix("    ")) }
+      let piece = number == 0 ? line : String(line.dropFirst(4))
+      #expect(rest.hasPrefix(piece), "\(lines)")
+      rest = rest.dropFirst(piece.count)
+      // Between two arguments stands one space, which the line's end replaces.
+      if rest.hasPrefix(" "), !isInQuotes(call, before: rest.startIndex) { rest = rest.dropFirst() }
+      // No escape is cut.
+      #expect(rest.isEmpty || !endsInEscape(piece, rest), "\(lines)")
+    }
+    #expect(rest.isEmpty)
+  }
+
+  private func isInQuotes(_ text: String, before end: String.Index) -> Bool {
+    text[..<end].replacing("\\\\", with: "").replacing("\\\"", with: "").filter { $0 == "\"" }.count % 2 == 1
+  }
+
+  private func endsInEscape(_ piece: String, _ rest: Substring) -> Bool {
+    let tail = piece.suffix(4)
+    guard let slash = tail.lastIndex(of: "\\"), let next = rest.first else { return false }
+    let digits = tail[tail.index(after: slash)...]
+    if digits.isEmpty { return !piece.hasSuffix("\\\\") }
+    return digits.allSatisfy { ("0"..."7").contains($0) } && digits.count < 3 && ("0"..."7").contains(next)
+  }
+}
