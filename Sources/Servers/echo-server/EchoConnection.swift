@@ -108,6 +108,7 @@ final class EchoConnection: EventHandler {
     sent += count
     if sent == pending.count {
       pending = []
+      sent = 0
       if phase == .draining { lookAgain() } else { watch(.readable) }
     }
   }
