@@ -16,9 +16,9 @@ func lesson(_ name: String) -> Target {
     name: name, dependencies: ["CLinux", "LessonSupport"] + client, path: "Sources/Lessons/\(name)")
 }
 
-func server(_ name: String) -> Target {
+func server(_ name: String, _ own: [Target.Dependency] = []) -> Target {
   .executableTarget(
-    name: name, dependencies: ["CLinux", "SystemCalls", "CommandLineTool", "Sockets"],
+    name: name, dependencies: ["CLinux", "SystemCalls", "CommandLineTool", "Sockets"] + own,
     path: "Sources/Servers/\(name)")
 }
 
@@ -53,13 +53,16 @@ let package = Package(
     .executableTarget(
       name: "load", dependencies: ["CLinux", "SystemCalls", "CommandLineTool", "Sockets", "LoadGeneration"],
       path: "Sources/Tools/load"),
+    library("Contacts", ["CLinux", "SystemCalls", "Sockets"]),
     server("echo-server"),
     server("echo-client"),
+    server("contact-server", ["Contacts"]),
     .target(name: "TestSupport", dependencies: ["SystemCalls"], path: "Tests/TestSupport"),
     tests("SystemCallsTests", ["SystemCalls"]),
     tests("CommandLineToolTests", ["CommandLineTool"]),
     tests("SocketsTests", ["Sockets", "SystemCalls"]),
     tests("ServerTests", ["echo-server", "echo-client", "load", "follow", "SystemCalls"]),
+    tests("ContactsTests", ["Contacts", "SystemCalls"]),
     tests("KernelStateTests", ["KernelState", "SystemCalls"]),
     tests("TracingTests", ["CLinux", "Tracing"]),
     tests("StoryTests", ["Story", "Tracing", "KernelState", "SystemCalls", "CommandLineTool"]),

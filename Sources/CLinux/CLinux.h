@@ -12,6 +12,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <sys/auxv.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -136,6 +137,11 @@ static inline int clinux_tgkill(pid_t process, pid_t thread, int signal) {
   return (int)syscall(SYS_tgkill, (long)process, (long)thread, (long)signal);
 }
 
+/// Has the kernel begin to write a part of a file to the disk, and does not wait. See: sync_file_range(2)
+static inline int clinux_begin_sync(int fd, long offset, long count) {
+  return (int)syscall(SYS_sync_file_range, (long)fd, offset, count, 2L /* SYNC_FILE_RANGE_WRITE */);
+}
+
 /// See: unshare(2)
 static inline int clinux_unshare(int flags) { return (int)syscall(SYS_unshare, (long)flags); }
 
@@ -166,6 +172,46 @@ static inline int clinux_drop_effective_capability(unsigned capability) {
   if (syscall(SYS_capget, (long)&header, (long)data) != 0) return -1;
   data[capability / 32].effective &= ~(1u << (capability % 32));
   return (int)syscall(SYS_capset, (long)&header, (long)data);
+}
+
+// --- instructions that Swift has no words for ------------------------------------------------------------------------------
+
+/// Whether the processor computes CRC-32C by itself: SSE 4.2, or the CRC32 extension of ARMv8.
+static inline int clinux_has_crc32c(void) {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("sse4.2") != 0;
+#else
+  return (getauxval(AT_HWCAP) & (1 << 7) /* HWCAP_CRC32 */) != 0;
+#endif
+}
+
+/// Goes on with a CRC-32C (Castagnoli) over some bytes, without the inversions before and after. Only where
+/// `clinux_has_crc32c`. See: RFC 9260, appendix A
+#if defined(__x86_64__)
+__attribute__((target("sse4.2")))
+#else
+__attribute__((target("crc")))
+#endif
+static inline uint32_t clinux_crc32c(uint32_t crc, const void *_Nonnull bytes, unsigned long count) {
+  const unsigned char *from = (const unsigned char *)bytes;
+#if defined(__x86_64__)
+  unsigned long long wide = crc;
+  for (; count >= 8; from += 8, count -= 8) {
+    unsigned long long word;
+    __builtin_memcpy(&word, from, 8);
+    wide = __builtin_ia32_crc32di(wide, word);
+  }
+  crc = (uint32_t)wide;
+  for (; count > 0; from++, count--) crc = __builtin_ia32_crc32qi(crc, *from);
+#else
+  for (; count >= 8; from += 8, count -= 8) {
+    uint64_t word;
+    __builtin_memcpy(&word, from, 8);
+    crc = __builtin_arm_crc32cd(crc, word);
+  }
+  for (; count > 0; from++, count--) crc = __builtin_arm_crc32cb(crc, *from);
+#endif
+  return crc;
 }
 
 // --- macros that Swift cannot import ----------------------------------------------------------------------------------------

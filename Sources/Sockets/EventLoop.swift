@@ -40,6 +40,9 @@ public final class EventLoop {
   /// By descriptor: the kernel always gives the lowest free number.
   private var watches: [Watch] = []
   private var isStopped = false
+  /// Is called when all that were ready have been told, and before the kernel is asked again: for what is better done once for all
+  /// of them.
+  public var atTurnsEnd: () -> Void = {}
 
   /// Room for one read, which all handlers of this loop share: no idle connection holds a buffer.
   public let scratch: UnsafeMutableRawBufferPointer
@@ -84,6 +87,12 @@ public final class EventLoop {
     if watches.indices.contains(Int(descriptor)) { watches[Int(descriptor)].handler = nil }
   }
 
+  /// Forgets a descriptor that stays open.
+  public func remove(_ descriptor: Int32) throws(SystemCallError) {
+    forget(descriptor)
+    try control(EPOLL_CTL_DEL, descriptor, [])
+  }
+
   private func control(_ operation: Int32, _ descriptor: Int32, _ interest: Readiness) throws(SystemCallError)
   {
     var event = epoll_event()
@@ -113,6 +122,7 @@ public final class EventLoop {
         guard let handler = watch.handler, watch.generation == UInt32(event.data.u64 >> 32) else { continue }
         handler.ready(Readiness(rawValue: event.events))
       }
+      atTurnsEnd()
     }
   }
 }

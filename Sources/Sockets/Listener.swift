@@ -181,11 +181,19 @@ public final class Listener: EventHandler {
 
 extension SocketAddress {
   /// The address that a socket is bound to. See: getsockname(2)
-  public static func local(of descriptor: Int32) -> SocketAddress? {
+  public static func local(of descriptor: Int32) -> SocketAddress? { named(descriptor, getsockname) }
+
+  /// The address that a socket is connected to. See: getpeername(2)
+  public static func remote(of descriptor: Int32) -> SocketAddress? { named(descriptor, getpeername) }
+
+  private static func named(
+    _ descriptor: Int32,
+    _ call: (Int32, UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> Int32
+  ) -> SocketAddress? {
     var storage = sockaddr_storage()
     var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
     let result = withUnsafeMutablePointer(to: &storage) {
-      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &length) }
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { call(descriptor, $0, &length) }
     }
     return result == 0 ? withUnsafeBytes(of: &storage) { SocketAddress(bytes: $0.prefix(Int(length))) } : nil
   }

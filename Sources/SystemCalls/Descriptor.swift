@@ -67,6 +67,14 @@ public func writeAll(_ bytes: UnsafeRawBufferPointer, to descriptor: Int32) thro
   }
 }
 
+/// Writes all of `bytes`, as above.
+public func writeAll(_ bytes: [UInt8], to descriptor: Int32) throws(SystemCallError) {
+  let result = bytes.withUnsafeBytes { bytes in
+    Result { () throws(SystemCallError) in try writeAll(bytes, to: descriptor) }
+  }
+  try result.get()
+}
+
 /// The whole of a file, or nil where it cannot be read. Meant for /proc, whose files have no size.
 public func contents(ofFile path: String) -> [UInt8]? {
   guard let file = try? Descriptor.open(path, O_RDONLY) else { return nil }
