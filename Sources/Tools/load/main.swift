@@ -1,4 +1,4 @@
-// Puts a server under load, and says how it fared: load echo HOST:PORT
+// Puts a server under load, and says how it fared: load echo HOST:PORT, load contacts HOST:PORT
 
 import CLinux
 import CommandLineTool
@@ -12,13 +12,18 @@ let name = "load"
 let syntax = CommandLineSyntax(
   command: name,
   purpose:
-    "Sends messages to an echo server, looks at every byte that comes back, and counts. A closed loop sends the next message when "
-    + "one has come back; with --rate messages are due at fixed times, and late ones count from then. The server runs already, or "
-    + "is started: with --server on one processor, while this runs on another.",
+    "'load echo' sends messages to an echo server, looks at every byte that comes back, and counts. A closed loop sends the next "
+    + "message when one has come back; with --rate messages are due at fixed times, and late ones count from then. 'load contacts' "
+    + "sends Updates to a contact server until a ListAll on each connection has shown the last of them. The server runs already, "
+    + "or is started: with --server on one processor, while this runs on another.",
   options: [
-    .init("connections", value: "N", help: "connections at once (64)"),
-    .init("size", value: "BYTES", help: "bytes a message (64)"),
-    .init("pipelining", value: "N", help: "messages on their way at once on each connection (1)"),
+    .init("connections", value: "N", help: "connections at once (echo: 64, contacts: 50)"),
+    .init("size", value: "BYTES", help: "echo: bytes a message (64)"),
+    .init(
+      "pipelining", value: "N",
+      help: "messages on their way at once on each connection (echo: 1; contacts: as many as it takes)"),
+    .init("keys", value: "N", help: "contacts: so many different ones (1000)"),
+    .init("name-size", value: "BYTES", help: "contacts: bytes of each name (20)"),
     .init("duration", value: "S", help: "seconds to count (2); a warm-up comes before"),
     .init("rate", value: "N", help: "messages a second over all connections, at fixed times"),
     .init("server", value: "COMMAND", help: "start this server; it prints 'listening on HOST:PORT' first"),
@@ -27,7 +32,7 @@ let syntax = CommandLineSyntax(
     .init("same-core", help: "server and generator share one processor"),
     .init("format", choices: ["text", "json"], help: "how to print it"),
   ],
-  operands: "echo [HOST:PORT]", mixesOperands: true)
+  operands: "echo|contacts [HOST:PORT]", mixesOperands: true)
 
 struct Measurement {
   let result: LoadResult
@@ -45,8 +50,11 @@ func run() throws -> Int32 {
     print(syntax.help(width: Terminal(descriptor: STDOUT_FILENO).width), terminator: "")
     return ExitStatus.success
   }
-  guard arguments.operands.first == "echo", arguments.operands.count <= 2 else {
-    throw Complaint.usage("what is to be done? load echo HOST:PORT, or load echo --server COMMAND")
+  guard let what = arguments.operands.first, ["echo", "contacts"].contains(what),
+    arguments.operands.count <= 2
+  else {
+    throw Complaint.usage(
+      "what is to be done? load echo HOST:PORT, load contacts HOST:PORT, or either with --server COMMAND")
   }
   var plan = LoadPlan()
   plan.connections = try arguments.number("connections", in: 1...100_000) ?? plan.connections
@@ -84,9 +92,16 @@ func run() throws -> Int32 {
     commands = [server]
     if let other = arguments["versus"] { commands.append(other) }
   }
-  let runs = try arguments.number("runs", in: 1...1000) ?? (commands.count > 1 ? 5 : 1)
   let places = processors(isShared: arguments.has("same-core"))
   if address == nil { _ = clinux_pin(0, places.generator) }
+  if what == "contacts" {
+    let target = address.map { Target.running($0) } ?? .command(arguments["server"] ?? "", places)
+    return try ContactsCommand.run(arguments, target, interruption)
+  }
+  for option in ["keys", "name-size"] where arguments.has(option) {
+    throw Complaint.usage("--\(option) belongs to 'load contacts'")
+  }
+  let runs = try arguments.number("runs", in: 1...1000) ?? (commands.count > 1 ? 5 : 1)
 
   var measurements: [[Measurement]] = commands.map { _ in [] }
   let isAtTerminal = Terminal(descriptor: STDERR_FILENO).isTerminal
