@@ -238,6 +238,7 @@ private struct ArgumentReader {
     case .timerfdCreate:
       text(Symbols.name(arguments.int(0), Symbols.clocks, unknown: "CLOCK_???"))
       flags(1, Symbols.timerFlags)
+    case .fsync, .fdatasync: int(0)
     case .timerfdSettime:
       int(0)
       flags(1, Symbols.timerSettings)

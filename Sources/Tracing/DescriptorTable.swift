@@ -14,6 +14,8 @@ struct DescriptorTable {
     case ioUring
     /// A timer, signals or a word between threads, as a descriptor.
     case waitable
+    /// A file that was synced: whoever does that means it to last, and what is written to it from then on is told.
+    case lasting
     case other
   }
 
@@ -62,6 +64,10 @@ struct DescriptorTable {
     if case .waitable = kind(descriptor) { true } else { false }
   }
 
+  private mutating func isLasting(_ descriptor: Int32) -> Bool {
+    if case .lasting = kind(descriptor) { true } else { false }
+  }
+
   mutating func set(_ descriptor: Int32, _ kind: Kind) { kinds[descriptor] = kind }
   mutating func forget(_ descriptor: Int32) { kinds[descriptor] = nil }
   mutating func forgetAll() { kinds = [:] }
@@ -87,8 +93,13 @@ extension DescriptorTable {
       if case .other = kind(arguments.int(0)) { return false }
       return true
     case .timerfdSettime: return isWaitable(arguments.int(0))
-    case .read, .write: return isSocket(arguments.int(0)) || isWaitable(arguments.int(0))
-    case .readv, .writev, .preadv2, .pwritev2, .dup, .fcntl, .ioctl: return isSocket(arguments.int(0))
+    case .fsync, .fdatasync:
+      set(arguments.int(0), .lasting)
+      return true
+    case .write, .writev:
+      return isSocket(arguments.int(0)) || isWaitable(arguments.int(0)) || isLasting(arguments.int(0))
+    case .read: return isSocket(arguments.int(0)) || isWaitable(arguments.int(0))
+    case .readv, .preadv2, .pwritev2, .dup, .fcntl, .ioctl: return isSocket(arguments.int(0))
     case .dup2, .dup3, .sendfile: return isSocket(arguments.int(0)) || isSocket(arguments.int(1))
     case .splice: return isSocket(arguments.int(0)) || isSocket(arguments.int(2))
     case .closeRange:

@@ -62,7 +62,7 @@ public struct Fault: Sendable, Hashable {
     let calls = SystemCall.allCases.filter { $0 != .restartSyscall }
     guard let call = SystemCall(rawValue: Self.wrapped[name] ?? name), calls.contains(call) else {
       throw Mistake(
-        "'\(name)' is no call that concerns sockets", unknown: (name, calls.map(\.name)))
+        "'\(name)' is no call that is followed", unknown: (name, calls.map(\.name)))
     }
     var effect: Effect?
     var occasion: Occasion?

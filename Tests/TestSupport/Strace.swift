@@ -7,7 +7,7 @@ public enum Strace {
     "socket,socketpair,bind,listen,accept,accept4,connect,read,write,readv,writev,sendto,sendmsg,sendmmsg,recvfrom,"
     + "recvmsg,recvmmsg,shutdown,close,dup,dup2,dup3,fcntl,setsockopt,getsockopt,getsockname,getpeername,ioctl,"
     + "sendfile,splice,poll,ppoll,select,pselect6,epoll_create,epoll_create1,epoll_ctl,epoll_wait,epoll_pwait,"
-    + "timerfd_create,timerfd_settime,signalfd4,eventfd2"
+    + "timerfd_create,timerfd_settime,signalfd4,eventfd2,fsync,fdatasync"
 
   /// Runs a program under strace and returns the lines of each thread that concern a socket, without the decoration of -y.
   public static func socketCalls(of command: [String], within place: ([String]) -> [String] = { $0 }) throws

@@ -153,7 +153,7 @@ import Testing
   }
 
   @Test(arguments: [
-    ("foo:errno=EIO", "'foo' is no call that concerns sockets"), ("reed:length=1", "did you mean read?"),
+    ("foo:errno=EIO", "'foo' is no call that is followed"), ("reed:length=1", "did you mean read?"),
     ("read", "says no fault; add :errno=NAME or :length=BYTES"), ("read:errno=EFOO", "'EFOO' is no errno"),
     ("read:length=0", "a whole number from 1 to 4294967295"),
     ("read:length=-1", "a whole number from 1 to 4294967295"),
