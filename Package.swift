@@ -8,12 +8,16 @@ func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target
   .target(name: name, dependencies: dependencies)
 }
 
-/// A server of the course starts its client: whoever runs the one has the other built.
+/// Some lessons are two programs, of which one starts the other: whoever runs the one has the other built.
 func lesson(_ name: String) -> Target {
-  let client: [Target.Dependency] =
-    name.hasSuffix("-server") ? [.init(stringLiteral: "\(name.dropLast("server".count))client")] : []
+  let started = [
+    "lesson8-minimal-server": "lesson8-minimal-client", "lesson9-echo-server": "lesson9-echo-client",
+    "lesson14-contact-book": "lesson14-contact-book-server",
+  ]
+  let partner: [Target.Dependency] = started[name].map { [.init(stringLiteral: $0)] } ?? []
   return .executableTarget(
-    name: name, dependencies: ["CLinux", "LessonSupport"] + client, path: "Sources/Lessons/\(name)")
+    name: name, dependencies: ["CLinux", "LessonSupport", "Contacts"] + partner,
+    path: "Sources/Lessons/\(name)")
 }
 
 func server(_ name: String, _ own: [Target.Dependency] = []) -> Target {
@@ -32,7 +36,8 @@ let lessons = [
   "lesson1-socket", "lesson2-bind", "lesson3-listen", "lesson4-accept", "lesson5-read", "lesson6-write",
   "lesson7-close", "lesson8-minimal-server", "lesson8-minimal-client",
   "lesson9-echo-server", "lesson9-echo-client", "lesson10-framing", "lesson11-threads",
-  "lesson12-event-loop",
+  "lesson12-event-loop", "lesson13-contact-wire", "lesson14-contact-book-server", "lesson14-contact-book",
+  "lesson15-replication",
 ]
 
 let package = Package(
@@ -63,7 +68,9 @@ let package = Package(
     tests("SystemCallsTests", ["SystemCalls"]),
     tests("CommandLineToolTests", ["CommandLineTool"]),
     tests("SocketsTests", ["Sockets", "SystemCalls"]),
-    tests("ServerTests", ["echo-server", "echo-client", "load", "follow", "SystemCalls"]),
+    tests(
+      "ServerTests",
+      ["echo-server", "echo-client", "contact-server", "contact-client", "load", "follow", "SystemCalls"]),
     tests("ContactsTests", ["Contacts", "SystemCalls"]),
     tests("KernelStateTests", ["KernelState", "SystemCalls"]),
     tests("TracingTests", ["CLinux", "Tracing"]),

@@ -43,7 +43,8 @@ public func printToStandardError(_ text: String) {
 /// Returns the streams that were closed. The reserved numbers are close-on-exec: a started program finds them closed.
 public func reserveStandardStreams() -> Set<Int32> {
   var closed: Set<Int32> = []
-  for number in [STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO] where fcntl(number, F_GETFD) == -1 {
+  var state = stat()
+  for number in [STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO] where fstat(number, &state) == -1 {
     // The lowest free number is this one.
     if open("/dev/null", O_RDWR | O_CLOEXEC) == number { closed.insert(number) }
   }

@@ -7,6 +7,40 @@ public func waitUntilAsleep(_ process: pid_t) {
   while ProcessStatus(of: process)?.state == "R", nanoseconds() < deadline { sched_yield() }
 }
 
+/// Starts another of the lessons' programs, without a narrator of its own: this one's story is its story, too. All are built into the
+/// same folder. See: posix_spawn(3)
+///
+/// - Parameters:
+///   - program: its name.
+///   - arguments: its options.
+///   - input: what it gets as its descriptor 0; this program's own unless given.
+public func startBeside(_ program: String, _ arguments: [String] = [], input: Int32 = STDIN_FILENO) -> pid_t {
+  let itself = destination(ofLink: "/proc/self/exe") ?? ""
+  let path =
+    itself.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/")
+    + "/\(program)"
+  var vector: [UnsafeMutablePointer<CChar>?] = ([program, "--bare"] + arguments).map { strdup($0) } + [nil]
+  defer { for word in vector { free(word) } }
+  var actions = posix_spawn_file_actions_t()
+  posix_spawn_file_actions_init(&actions)
+  defer { posix_spawn_file_actions_destroy(&actions) }
+  posix_spawn_file_actions_adddup2(&actions, input, STDIN_FILENO)
+  var process: pid_t = 0
+  let failure = posix_spawn(&process, path, &actions, nil, &vector, environ)
+  if failure != 0 {
+    cannotShow("\(path) cannot be started: \(ErrorNumber(failure)); 'swift build' makes it")
+  }
+  return process
+}
+
+/// Waits until a program that was started has ended, and says how: its exit status, or 128 and the signal's number.
+@discardableResult
+public func waitForEnd(of process: pid_t) -> Int32 {
+  var status: Int32 = 0
+  while waitpid(process, &status, 0) == -1, errno == EINTR {}
+  return status & 0x7f == 0 ? status >> 8 & 0xff : 128 + status & 0x7f
+}
+
 extension Lesson {
   /// The client that was started, until it has ended.
   nonisolated(unsafe) private static var started: pid_t = 0
@@ -16,28 +50,14 @@ extension Lesson {
     guard let client else {
       return say("listening on 127.0.0.1:\(port)")
     }
-    // Both are built into the same folder.
-    let itself = destination(ofLink: "/proc/self/exe") ?? ""
-    let path =
-      itself.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/")
-      + "/\(client)"
-    let words = [client, "--bare", "--port", "\(port)"]
-    var vector: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
-    defer { for word in vector { free(word) } }
-    var process: pid_t = 0
     setenv(startedBy, "\(getpid())", 1)
-    let failure = posix_spawn(&process, path, nil, nil, &vector, environ)
-    if failure != 0 {
-      cannotShow("its client, \(path), cannot be started: \(ErrorNumber(failure)); 'swift build' makes it")
-    }
-    Self.started = process
+    Self.started = startBeside(client, ["--port", "\(port)"])
   }
 
   /// Waits until the client that it has started has ended, too.
   public func waitForClient() {
     guard Self.started != 0 else { return }
-    var status: Int32 = 0
-    while waitpid(Self.started, &status, 0) == -1, errno == EINTR {}
+    let status = waitForEnd(of: Self.started)
     Self.started = 0
     if status != 0 { cannotShow("its client failed") }
   }

@@ -8,18 +8,22 @@ import Tracing
 struct ProcessNames {
   private var first: pid_t?
   private var role: String?
+  /// A lesson's program that starts its server, itself the client.
+  private var serverName: String?
   private var names: [pid_t: String] = [:]
 
   mutating func note(_ opening: StoryItem.Opening) {
     first = opening.process
     role = Self.role(opening.tool)
+    serverName = role == nil ? "\(opening.tool)-server" : nil
   }
 
   mutating func note(_ event: StoryItem.ProcessEvent, of process: pid_t) {
-    guard let role, let first, case .executed(let program) = event,
-      let other = program.split(separator: "/").last.flatMap({ Self.role(String($0)) })
+    guard let first, case .executed(let program) = event,
+      let name = program.split(separator: "/").last.map(String.init)
     else { return }
-    names = [first: role, process: other]
+    if name == serverName { names = [first: "client", process: "server"] }
+    if let role, let other = Self.role(name) { names = [first: role, process: other] }
   }
 
   /// The first process of a story whose opening was not told.

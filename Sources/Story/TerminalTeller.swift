@@ -146,12 +146,25 @@ public final class TerminalTeller: Teller {
 
   private func tell(said text: String) {
     let gutter = hasStep ? Self.gutter : "   "
-    // A lesson's source breaks its lines where the source is wide; here they flow anew.
-    let flowing = text.split(separator: "\n").joined(separator: " ").printable
-    gap()
-    for part in flowing.wrapped(to: width - gutter.count - 1) {
-      line((gutter + Style.words(part, color: options.color)).trimmedRight)
+    // A lesson's source breaks its lines where the source is wide; here they flow anew, but for tables, whose lines begin with a space.
+    var parts: [String] = []
+    var flowing: [Substring] = []
+    func flow() {
+      let words = flowing.joined(separator: " ").printable
+      if !flowing.isEmpty { parts += words.wrapped(to: width - gutter.count - 1) }
+      flowing = []
     }
+    for row in text.split(separator: "\n") {
+      if row.hasPrefix(" ") {
+        flow()
+        parts.append(String(row).printable)
+      } else {
+        flowing.append(row)
+      }
+    }
+    flow()
+    gap()
+    for part in parts { line((gutter + Style.words(part, color: options.color)).trimmedRight) }
     if !hasStep { blank() }
   }
 

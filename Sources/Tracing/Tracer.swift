@@ -297,8 +297,9 @@ public final class Tracer {
     while true {
       if !pending.isEmpty { return pending.removeFirst() }
       try resume()
-      if turn == nil, !postponed.isEmpty {
-        let next = postponed.removeFirst()
+      // Of one thread what came first comes first: one that was killed may have several.
+      if let place = postponed.firstIndex(where: { turn == nil || $0.thread == turn }) {
+        let next = postponed.remove(at: place)
         turn = next.thread
         try handle(next.thread, next.status)
         continue

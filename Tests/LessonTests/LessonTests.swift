@@ -9,10 +9,12 @@ enum Course {
   static let lessons = [
     "lesson1-socket", "lesson2-bind", "lesson3-listen", "lesson4-accept", "lesson5-read", "lesson6-write",
     "lesson7-close", "lesson8-minimal-server", "lesson9-echo-server", "lesson10-framing", "lesson11-threads",
-    "lesson12-event-loop",
+    "lesson12-event-loop", "lesson13-contact-wire", "lesson14-contact-book", "lesson15-replication",
   ]
   /// Those that several threads or processes take part in: without the narrator they run at the same time.
-  static let concurrent: Set = ["lesson8-minimal-server", "lesson9-echo-server", "lesson11-threads"]
+  static let concurrent: Set = [
+    "lesson8-minimal-server", "lesson9-echo-server", "lesson11-threads", "lesson14-contact-book",
+  ]
 
   /// Lesson 2 binds a port of its own choice, which as root is not refused: it runs where no other test does the same.
   static func alone(_ command: [String]) -> [String] {

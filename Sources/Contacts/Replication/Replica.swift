@@ -300,6 +300,20 @@ public final class ReplicationLink {
     self.outbox = outbox
   }
 
+  /// All that is to be sent now, for who sends it at once.
+  public func takeBytes() -> [UInt8] {
+    var bytes: [UInt8] = []
+    let room = UnsafeMutableRawBufferPointer.allocate(byteCount: 4096, alignment: 16)
+    defer { room.deallocate() }
+    while !outbox.isEmpty {
+      _ = outbox.send(by: room) {
+        bytes += $0
+        return $0.count
+      }
+    }
+    return bytes
+  }
+
   fileprivate func takesUpdates(_ rules: ReplicationRules) -> Bool {
     rules.contains(.isUpAtOnce) || unanswered == 0
   }
