@@ -69,8 +69,11 @@ public enum Place {
   }()
 
   /// A new folder, removed when `body` is done.
-  public static func withTemporaryFolder<Result>(_ body: (String) throws -> Result) throws -> Result {
-    var template = Array("/tmp/socketsteps-XXXXXX".utf8CString)
+  public static func withTemporaryFolder<Result>(in place: String = "/tmp", _ body: (String) throws -> Result)
+    throws
+    -> Result
+  {
+    var template = Array("\(place)/socketsteps-XXXXXX".utf8CString)
     guard mkdtemp(&template) != nil else { throw SystemCallError(call: "mkdtemp", errno: .last) }
     let folder = String(decoding: template.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self)
     defer { _ = try? Program.run(["/bin/rm", "-rf", folder]) }

@@ -22,7 +22,7 @@ public final class Journal {
   /// A smaller one that is being written beside.
   private var compaction: JournalCopy?
   /// After a compaction that failed none is begun before the file has this length.
-  private var compactsFrom: UInt64 = 64 << 20
+  var compactsFrom: UInt64 = 64 << 20
 
   /// What was found at the start.
   public struct Findings: Sendable {
@@ -235,6 +235,9 @@ public final class Journal {
   /// Notes in the header that a peer has answered after a salvage.
   func noteAnswered() throws(SystemCallError) {
     guard awaitsAnswer else { return }
+    // It has a header that says the opposite. It is begun anew.
+    compaction?.discard()
+    compaction = nil
     let header = JournalFormat.header(awaitsAnswer: false)
     let number = file.number
     try systemCall("pwrite", path) { pwrite(number, header, header.count, 0) }

@@ -24,7 +24,10 @@ final class JournalCopy {
     let header = JournalFormat.header(awaitsAnswer: awaitsAnswer)
     buffer = .allocate(byteCount: JournalFormat.recordSize * 512, alignment: 16)
     file = consume opened
-    try writeAll(header, to: number)
+    do throws(SystemCallError) { try writeAll(header, to: number) } catch {
+      discard()
+      throw error
+    }
   }
 
   deinit { buffer.deallocate() }

@@ -159,9 +159,8 @@ struct JournalScan {
   /// Whether, from some block's beginning in this record on, there is nothing but zeros.
   private func endsInZeros(_ file: Int32, from offset: UInt64) throws(SystemCallError) -> Bool {
     let block: UInt64 = 512
-    var from = (offset + block - 1) / block * block
-    if offset % block == 0 { from = offset }
-    guard from < offset + UInt64(JournalFormat.recordSize), from < size else { return false }
+    // A record is longer than a block: where two begin in it, the second may be the first that was not written.
+    var from = (offset + UInt64(JournalFormat.recordSize) - 1) / block * block
     var bytes = [UInt8](repeating: 0, count: 1 << 16)
     while from < size {
       let place = Int(clamping: from)

@@ -18,13 +18,10 @@ public protocol WireLanguage {
 public struct MessageReader<Language: WireLanguage>: ~Copyable {
   public var language: Language
   /// The beginning of a message whose end has not come.
-  private var partial: UnsafeMutableRawPointer?
+  private var partial: Partial?
   private var held = 0
-  private static var room: Int { 1 + ContactLayout.sizeWithClock }
 
   public init(_ language: Language) { self.language = language }
-
-  deinit { partial?.deallocate() }
 
   /// Whether a message has begun, and not ended.
   public var isInside: Bool { held > 0 }
@@ -38,7 +35,7 @@ public struct MessageReader<Language: WireLanguage>: ~Copyable {
     -> Language.Message?
   {
     guard let start = bytes.baseAddress, bytes.count > 0 else { return nil }
-    if held > 0, let partial { return try completed(partial, from: &bytes) }
+    if held > 0, let partial { return try completed(partial.place, from: &bytes) }
     let size = try language.size(beginningWith: bytes[0])
     guard bytes.count >= size else {
       keep(&bytes)
@@ -66,12 +63,20 @@ public struct MessageReader<Language: WireLanguage>: ~Copyable {
   }
 
   private mutating func keep(_ bytes: inout UnsafeRawBufferPointer) {
-    let place = partial ?? .allocate(byteCount: Self.room, alignment: 8)
-    partial = place
-    if let start = bytes.baseAddress { memcpy(place + held, start, bytes.count) }
+    let partial = self.partial ?? Partial()
+    self.partial = partial
+    if let start = bytes.baseAddress { memcpy(partial.place + held, start, bytes.count) }
     held += bytes.count
     bytes = UnsafeRawBufferPointer(rebasing: bytes[bytes.count...])
   }
+}
+
+/// Room for the largest message. An object, for Swift 6.3 does not call the deinit of a generic noncopyable struct from other files
+/// where it does not compile a whole module at once.
+private final class Partial {
+  let place = UnsafeMutableRawPointer.allocate(byteCount: 1 + ContactLayout.sizeWithClock, alignment: 8)
+
+  deinit { place.deallocate() }
 }
 
 private func number(_ bytes: UnsafeRawPointer) -> UInt32 {
