@@ -54,6 +54,8 @@ public final class Replica {
   /// Whether clients' Updates are refused until a server has answered in full, for contacts may have been lost. The clock may have
   /// been, too: an Update of now would lose against what clients were shown before.
   public private(set) var awaitsAnswer: Bool
+  /// Whether an answer has come in full, with contacts that are staged still.
+  private var hasAnswer = false
   private let rules: ReplicationRules
   /// Is told what may interest a log.
   public var note: (ReplicaNote) -> Void = { _ in }
@@ -131,6 +133,8 @@ public final class Replica {
       }
     }
     publishedClock = clock
+    if hasAnswer { awaitsAnswer = false }
+    hasAnswer = false
   }
 
   /// What is staged could not be written, and is gone. Nothing is taken until `worksAgain`.
@@ -138,6 +142,9 @@ public final class Replica {
     book.rollBack()
     isJournalFailing = true
     publishedClock = clock
+    // Parts of answers were among it, whole ones too.
+    hasAnswer = false
+    for link in links.values { link.hasRefused = true }
   }
 
   /// The journal can be written again. What servers have sent meanwhile was refused: they are asked for it, even those that are
@@ -232,7 +239,8 @@ public final class Replica {
   private func answered(_ link: ReplicationLink) {
     link.unanswered -= 1
     note(.answered(link.id, contacts: link.recordsOfAnswer))
-    if !link.hasRefused { awaitsAnswer = false }
+    if link.hasRefused { return }
+    if book.hasStaged { hasAnswer = true } else { awaitsAnswer = false }
   }
 
   private func take(_ clock: UInt32, _ contact: ContactView, from link: ReplicationLink)

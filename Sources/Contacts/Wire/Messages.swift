@@ -126,11 +126,10 @@ public struct MessageWriter {
   }
 
   private mutating func append(_ contact: ContactView) {
-    let from = bytes.count
-    bytes += repeatElement(0, count: ContactLayout.size)
-    bytes.withUnsafeMutableBytes { bytes in
-      guard let start = bytes.baseAddress else { return }
-      ContactLayout.store(user: contact.user, name: contact.name, phone: contact.phone, to: start + from)
+    withUnsafeTemporaryAllocation(byteCount: ContactLayout.size, alignment: 8) { room in
+      guard let place = room.baseAddress else { return }
+      ContactLayout.store(user: contact.user, name: contact.name, phone: contact.phone, to: place)
+      bytes += UnsafeRawBufferPointer(room)
     }
   }
 }
