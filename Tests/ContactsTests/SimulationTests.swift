@@ -32,7 +32,7 @@ import Testing
     for seed in 1...max(1, Self.number("SOCKETSTEPS_SEEDS") ?? 3000) {
       guard let failure = try Self.failure(seed) else { continue }
       Issue.record(
-        "seed \(seed): \(failure) To see it: SOCKETSTEPS_SEED=\(seed) swift test --filter SimulationTests")
+        "seed \(seed): \(failure). To see it: SOCKETSTEPS_SEED=\(seed) swift test --filter SimulationTests")
       failures += 1
       if failures == 3 { break }
     }
