@@ -54,6 +54,7 @@ public final class Book {
   ///   - source: the link that it came on.
   ///   - most: so many contacts may be in the book.
   ///   - breaksTies: whether a larger phone number decides where clocks are equal.
+  /// - Returns: what has become of it.
   @inline(__always)
   func stage(
     _ contact: ContactView, clock: UInt32, from source: LinkID?, most: Int, breaksTies: Bool = true

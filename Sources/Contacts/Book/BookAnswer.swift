@@ -13,7 +13,9 @@ struct BookAnswer {
   /// The contact that the cursor stands at.
   private var number = 0
 
-  /// - Parameter hasClocks: as between servers; without them, as to a client.
+  /// - Parameters:
+  ///   - book: is to live as long as this.
+  ///   - hasClocks: as between servers; without them, as to a client.
   init(_ book: Book, hasClocks: Bool) {
     self.book = book
     self.hasClocks = hasClocks

@@ -64,6 +64,7 @@ final class JournalCopy {
   ///   - end: how far it is to be copied.
   ///   - bytes: at most so many, but for the rest of a record.
   /// - Returns: whether it has come to the end.
+  /// - Throws: what `pread` or `write` failed with.
   func copy(from other: Int32, upTo end: UInt64, bytes: Int) throws(SystemCallError) -> Bool {
     guard let start = buffer.baseAddress else { return true }
     var left = bytes

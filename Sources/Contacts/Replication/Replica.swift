@@ -258,6 +258,7 @@ public final class Replica {
         note(.refusedRecord(link.id, "the book holds \(mostContacts) contacts, and can hold no more"))
       }
       isFull = true
+      link.hasRefused = true
       return
     }
     raise(to: max(self.clock, clock))

@@ -10,6 +10,7 @@ public protocol WireLanguage {
   /// Takes a message apart.
   ///
   /// - Parameter bytes: exactly as many as `size` has said.
+  /// - Returns: the message, which lives no longer than its bytes.
   /// - Throws: what is invalid in it.
   mutating func message(_ bytes: UnsafeRawPointer) throws(ProtocolViolation) -> Message
 }

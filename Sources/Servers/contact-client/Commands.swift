@@ -165,7 +165,10 @@ struct Commands {
 
   /// Asks again and again, and prints what has changed, until ctrl-C.
   ///
-  /// - Parameter interval: milliseconds between two questions.
+  /// - Parameters:
+  ///   - user: whose contacts; nil for everybody's.
+  ///   - interval: milliseconds between two questions.
+  /// - Throws: where the server cannot be reached the first time.
   func watch(user: String?, interval: Int32) throws(Complaint) {
     let wanted = user.map { Array($0.utf8) }
     let signals: Interruption
