@@ -29,7 +29,8 @@ public func startBeside(_ program: String, _ arguments: [String] = [], input: In
   var process: pid_t = 0
   let failure = posix_spawn(&process, path, &actions, nil, &vector, environ)
   if failure != 0 {
-    cannotShow("\(path) cannot be started: \(ErrorNumber(failure)); 'swift build' makes it")
+    cannotShow(
+      "the program beside it, \(path), cannot be started: \(ErrorNumber(failure)); 'swift build' makes it")
   }
   return process
 }

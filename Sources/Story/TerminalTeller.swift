@@ -157,7 +157,8 @@ public final class TerminalTeller: Teller {
     for row in text.split(separator: "\n") {
       if row.hasPrefix(" ") {
         flow()
-        parts.append(String(row).printable)
+        let row = String(row).printable
+        parts += row.count < width - gutter.count ? [row] : row.wrapped(to: width - gutter.count - 1)
       } else {
         flowing.append(row)
       }

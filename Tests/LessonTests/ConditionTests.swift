@@ -178,8 +178,7 @@ import Testing
     try Place.withTemporaryFolder { folder in
       // The build folder may not be open to everybody.
       for name in Course.lessons {
-        let client = name.hasSuffix("-server") ? ["\(name.dropLast("server".count))client"] : []
-        for program in [name] + client {
+        for program in Course.programs(name) {
           #expect(try Program.run(["/bin/cp", Place.product(program), folder]).status == 0)
         }
         let result = try Program.run(user + ["\(folder)/\(name)", "--format", "json", "--no-step"])

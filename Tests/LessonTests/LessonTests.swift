@@ -21,6 +21,12 @@ enum Course {
     command.contains { $0.hasSuffix("lesson2-bind") } ? inItsOwnNetwork(command) : command
   }
 
+  /// What a lesson is made of: some start another program.
+  static func programs(_ lesson: String) -> [String] {
+    if lesson == "lesson14-contact-book" { return [lesson, "\(lesson)-server"] }
+    return [lesson] + (lesson.hasSuffix("-server") ? ["\(lesson.dropLast("server".count))client"] : [])
+  }
+
   static func folder(_ lesson: String) -> String {
     var name = String(lesson.dropFirst("lesson".count))
     if name.hasSuffix("-server") { name.removeLast("-server".count) }

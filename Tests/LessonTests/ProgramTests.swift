@@ -90,7 +90,8 @@ import Testing
         #expect(try Program.run(["/bin/cp", Place.product("\(lesson)-server"), folder]).status == 0)
         let server = try Program.run(["\(folder)/\(lesson)-server", "--no-step"])
         #expect(server.status == 1)
-        #expect(server.errors.contains("its client") && server.errors.contains("'swift build' makes it"))
+        #expect(
+          server.errors.contains("the program beside it") && server.errors.contains("'swift build' makes it"))
       }
     }
   }

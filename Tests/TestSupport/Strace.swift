@@ -27,7 +27,15 @@ public enum Strace {
       for name in try FileManager.default.contentsOfDirectory(atPath: folder) {
         let lines = try String(contentsOfFile: "\(folder)/\(name)", encoding: .utf8).split(separator: "\n")
         let thread = Int(name.split(separator: ".").last ?? "") ?? 0
-        threads[thread] = lines.map(String.init).filter(concernsSocket).map(plain)
+        // What is written to a file is told from its first sync on.
+        var synced: Set<Substring> = []
+        threads[thread] = lines.map(String.init).filter { line in
+          if line.hasPrefix("fsync(") || line.hasPrefix("fdatasync(") {
+            synced.insert(line.drop { $0 != "(" }.dropFirst().prefix { $0 != ")" })
+            return true
+          }
+          return concernsSocket(line) || synced.contains { line.hasPrefix("write(\($0),") }
+        }.map(plain)
       }
       return threads
     }
