@@ -156,6 +156,13 @@ import Testing
     for (place, key) in keys.enumerated() {
       #expect(try book.stage(Line(key.0, key.1, "\(place)", clock: 1)) == .staged)
     }
+    // Each entry knows its own key among them, whatever their hashes are.
+    let contacts = try keys.map { try Contact(user: $0.0, name: $0.1, phone: "1") }
+    var own: [[Int]] = []
+    book.forEachStaged { _, entry in
+      own.append(contacts.indices.filter { contacts[$0].withView { entry.hasKey($0.user, $0.name) } })
+    }
+    #expect(own == keys.indices.map { [$0] })
     book.commit()
     #expect(book.count == keys.count)
     for (place, key) in keys.enumerated() {
