@@ -239,6 +239,9 @@ private struct ArgumentReader {
       text(Symbols.name(arguments.int(0), Symbols.clocks, unknown: "CLOCK_???"))
       flags(1, Symbols.timerFlags)
     case .fsync, .fdatasync: int(0)
+    case .kill:
+      int(0)
+      text(arguments.int(1) == 0 ? "0" : signalName(arguments.int(1)))
     case .timerfdSettime:
       int(0)
       flags(1, Symbols.timerSettings)

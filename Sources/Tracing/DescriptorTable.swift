@@ -134,6 +134,8 @@ extension DescriptorTable {
       if case .epoll(let hasSockets) = kind(arguments.int(0)) { return hasSockets }
       return true
     case .ioUringEnter, .ioUringRegister, .restartSyscall: return true
+    // The tracer knows whom it means.
+    case .kill: return false
     }
   }
 

@@ -1,7 +1,7 @@
 import CLinux
 
 /// The system calls that concern sockets, the timers, signals and words between threads that an event loop waits for beside them, and
-/// what has a file last, by the kernel's names.
+/// what has a file last, and signals that one program of a story sends to another, by the kernel's names.
 ///
 /// See: syscalls(2)
 public enum SystemCall: String, CaseIterable, Sendable, Hashable {
@@ -25,6 +25,7 @@ public enum SystemCall: String, CaseIterable, Sendable, Hashable {
   case timerfdSettime = "timerfd_settime"
   case signalfd4, eventfd2
   case fsync, fdatasync
+  case kill
   case restartSyscall = "restart_syscall"
 
   public var name: String { rawValue }
@@ -33,7 +34,7 @@ public enum SystemCall: String, CaseIterable, Sendable, Hashable {
   public var descriptorArgument: Int? {
     switch self {
     case .socket, .socketpair, .closeRange, .poll, .ppoll, .select, .pselect6, .epollCreate, .epollCreate1,
-      .ioUringSetup, .restartSyscall, .timerfdCreate, .signalfd4, .eventfd2:
+      .ioUringSetup, .restartSyscall, .timerfdCreate, .signalfd4, .eventfd2, .kill:
       nil
     default: 0
     }
@@ -105,7 +106,7 @@ public enum Architecture: String, CaseIterable, Sendable {
     .pselect6: 270, .ppoll: 271, .splice: 275, .epollPwait: 281, .accept4: 288, .epollCreate1: 291,
     .dup3: 292,
     .recvmmsg: 299, .sendmmsg: 307, .preadv2: 327, .pwritev2: 328, .timerfdCreate: 283, .timerfdSettime: 286,
-    .signalfd4: 289, .eventfd2: 290, .fsync: 74, .fdatasync: 75,
+    .signalfd4: 289, .eventfd2: 290, .fsync: 74, .fdatasync: 75, .kill: 62,
   ].merging(common) { own, _ in own }
 
   private static let arm64Numbers: [SystemCall: Int] = [
@@ -117,7 +118,7 @@ public enum Architecture: String, CaseIterable, Sendable {
     .getsockname: 204, .getpeername: 205, .sendto: 206, .recvfrom: 207, .setsockopt: 208, .getsockopt: 209,
     .shutdown: 210, .sendmsg: 211, .recvmsg: 212, .accept4: 242, .recvmmsg: 243, .sendmmsg: 269,
     .preadv2: 286, .pwritev2: 287, .eventfd2: 19, .signalfd4: 74, .timerfdCreate: 85, .timerfdSettime: 86,
-    .fsync: 82, .fdatasync: 83,
+    .fsync: 82, .fdatasync: 83, .kill: 129,
   ].merging(common) { own, _ in own }
 
   private static let x86Calls = Dictionary(uniqueKeysWithValues: x86Numbers.map { ($1, $0) })

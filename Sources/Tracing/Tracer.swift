@@ -718,7 +718,9 @@ public final class Tracer {
     // Whatever else it resumes, a sleep say, is not about sockets.
     if systemCall == .restartSyscall, !isRestarting { return }
     tables[process]?.reader = thread
-    guard tables[process]?.concerns(call) ?? false else {
+    let other = call.arguments.int(0)
+    let isSignal = systemCall == .kill && other != process && tables[other] != nil
+    guard isSignal || tables[process]?.concerns(call) ?? false else {
       // It runs unseen from here; what it closes, other calls may soon open as something else.
       tables[process]?.forgetClosed(by: call)
       return

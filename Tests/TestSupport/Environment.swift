@@ -110,7 +110,8 @@ public func masked(_ text: String) -> String {
     .replacing(/\d+\.\d s left/, with: "T s left").replacing(/(process|child of|pid) \d+/) {
       "\($0.output.1) N"
     }
-    .replacing(#/\[\d+\] /#, with: "[N] ").replacing(#/"\\17(\\0){11}[^"]*"/#, with: "SIGNAL")
+    .replacing(#/\[\d+\] /#, with: "[N] ").replacing(#/kill\(\d+/#, with: "kill(N").replacing(
+      #/"\\17(\\0){11}[^"]*"/#, with: "SIGNAL")
   for character in text {
     if character.isASCII, character.isNumber {
       number.append(character)

@@ -7,7 +7,7 @@ public enum Strace {
     "socket,socketpair,bind,listen,accept,accept4,connect,read,write,readv,writev,sendto,sendmsg,sendmmsg,recvfrom,"
     + "recvmsg,recvmmsg,shutdown,close,dup,dup2,dup3,fcntl,setsockopt,getsockopt,getsockname,getpeername,ioctl,"
     + "sendfile,splice,poll,ppoll,select,pselect6,epoll_create,epoll_create1,epoll_ctl,epoll_wait,epoll_pwait,"
-    + "timerfd_create,timerfd_settime,signalfd4,eventfd2,fsync,fdatasync"
+    + "timerfd_create,timerfd_settime,signalfd4,eventfd2,fsync,fdatasync,kill"
 
   /// Runs a program under strace and returns the lines of each thread that concern a socket, without the decoration of -y.
   public static func socketCalls(of command: [String], within place: ([String]) -> [String] = { $0 }) throws
@@ -34,6 +34,8 @@ public enum Strace {
             synced.insert(line.drop { $0 != "(" }.dropFirst().prefix { $0 != ")" })
             return true
           }
+          // A signal to itself is no word between two programs.
+          if line.hasPrefix("kill(\(thread),") { return false }
           return concernsSocket(line) || synced.contains { line.hasPrefix("write(\($0),") }
         }.map(plain)
       }
@@ -45,6 +47,7 @@ public enum Strace {
   private static func concernsSocket(_ line: String) -> Bool {
     if line.hasPrefix("socket(") || line.hasPrefix("socketpair(") || line.hasPrefix("epoll_create")
       || line.hasPrefix("timerfd_") || line.hasPrefix("signalfd") || line.hasPrefix("eventfd")
+      || line.hasPrefix("kill(")
     {
       return true
     }

@@ -15,6 +15,8 @@ setenv("JOURNAL", "\(path)/journal", 1)
 // The listening socket is made here and handed to the server: it outlives that, as inetd's and systemd's do.
 let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
 guard listener >= 0 else { fail("socket") }
+var on: Int32 = 1  // lesson 7 shows why
+guard setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, 4) == 0 else { fail("setsockopt") }
 var address = sockaddr_in()
 address.sin_family = sa_family_t(AF_INET)
 address.sin_addr.s_addr = inet_addr("127.0.0.1")
@@ -54,11 +56,10 @@ say(
     + "wished for it. So send again what was not listed: the same Update twice is the same contact.")
 send(update("Eve", "777"))
 guard list() == ["Bob = 555", "Eve = 777"] else { cannotShow("the contacts are not there") }
-guard close(connection) == 0 else { fail("close") }
 
-guard kill(server, SIGTERM) == 0 else { fail("kill") }
+guard kill(server, SIGKILL) == 0 else { fail("kill") }
 waitForEnd(of: server)
-guard close(listener) == 0 else { fail("close") }
+for descriptor in [connection, listener] { guard close(descriptor) == 0 else { fail("close") } }
 unlink("\(path)/journal")
 rmdir(path)
 
