@@ -73,13 +73,22 @@ public enum Place {
     throws
     -> Result
   {
+    let folder = try temporaryFolder(in: place)
+    defer { remove(folder) }
+    return try body(folder)
+  }
+
+  /// A new folder, for whoever removes it.
+  public static func temporaryFolder(in place: String = "/tmp") throws -> String {
     var template = Array("\(place)/socketsteps-XXXXXX".utf8CString)
     guard mkdtemp(&template) != nil else { throw SystemCallError(call: "mkdtemp", errno: .last) }
     let folder = String(decoding: template.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self)
-    defer { _ = try? Program.run(["/bin/rm", "-rf", folder]) }
     chmod(folder, 0o755)
-    return try body(folder)
+    return folder
   }
+
+  /// Removes a folder with all that is in it.
+  public static func remove(_ folder: String) { _ = try? Program.run(["/bin/rm", "-rf", folder]) }
 
   /// Writes a text file and returns its path.
   public static func file(_ name: String, in folder: String, _ text: String) throws -> String {
