@@ -205,6 +205,25 @@ import Testing
       """#)
   }
 
+  @Test func aLinkThatCannotBeWatched() throws {
+    try ContactWitness.run(
+      #"""
+      # Where a descriptor cannot be watched a server does not start, or what it was for is tried again.
+      def one(n):
+          listener = socket.create_server((LOOPBACK, 0)); address = "%s:%d" % listener.getsockname()
+          fault = "epoll_ctl:errno=ENOSPC:when=%d" % n
+          try: s = Server("--in-memory", "--peer", address, within=[FOLLOW, "-o", "/dev/null", "--inject", fault, "--"])
+          except AssertionError as error: assert "contact-server: epoll_ctl" in str(error), error; return
+          listener.settimeout(20); started.append(n)
+          while True:
+              c, _ = listener.accept(); c.settimeout(20)
+              try: take(c, 258); break
+              except (EOFError, ConnectionResetError): pass
+      started = []; at_once(*[lambda n=n: one(n) for n in range(7, 14)]); assert len(started) >= 3, started
+      print("right")
+      """#)
+  }
+
   /// Reading never waits for writing.
   @Test func twoBooksAtOnce() throws {
     try ContactWitness.run(

@@ -244,22 +244,26 @@ import Testing
           os.kill(s.pid, signal.SIGUSR1)
           if form == "text":
               s.says("figures: clock 5 (published 5), 1 contacts, 1 clients, 1 links, journal of 560 bytes")
-              s.says("  link " + peer + ", which was dialled: its clock 4, last HeartBeat 0 s ago, healthy, "
+              s.says("link figures: " + peer + ", which was dialled: its clock 4, last HeartBeat 0 s ago, healthy, "
                   "waiting to be sent: 0 contacts and 0 bytes")
-          else: s.says("figures")
+          else: s.says("link figures")
           bad = dial(s.port); bad.send(b"\x07"); ended(bad); c.close(); p.close(); assert s.stop() == 0
           if form == "json":
               lines = [json.loads(l) for l in s.log().splitlines()]
               assert all(l["time"].endswith("Z") and l["event"] for l in lines)
               events = {l["event"]: l for l in lines}
               assert set(events) >= {
-                  "journal", "link up", "contact taken", "peer health", "behind", "peer behind", "figures",
+                  "journal", "link up", "contact taken", "peer health", "behind", "peer behind", "figures", "link figures",
                   "connection refused", "link down", "stopping"}, set(events)
               f = events["figures"]
               assert [f[x] for x in ("clock", "contacts", "links", "journalBytes")] == [5, 1, 1, 1100], f
-              assert [f[x] for x in ("link1Peer", "link1Clock")] == [peer, 4], f
+              f = events["link figures"]; assert [f[x] for x in ("peer", "clock", "dialled")] == [peer, 4, True], f
               t = events["contact taken"]
               assert (t["user"], t["contact"], t["phone"], t["clock"]) == ("anna \"\\", "b\u00e9", "1", 2), t
+      # However many links there are.
+      s = Server("--in-memory"); peers = [dial(s.port) for _ in range(40)]
+      for n, p in enumerate(peers): p.sendall(hello(1, "%02d" % n + "x" * 250)); take(p, 7)
+      os.kill(s.pid, signal.SIGUSR1); s.says("figures: ", "40 links"); until(lambda: len(s.lines("link figures: ")) == 40)
       print("right")
       """#)
   }

@@ -246,16 +246,18 @@ public final class ContactServer {
 
   /// Values that are kept for answers which nobody reads may not become more than the book.
   private func limitSnapshots() {
-    let cost = replica.book.keptCount * 48
-    guard cost > max(16 << 20, replica.book.memory / 2) else { return }
-    let slow = connections.values.filter(\.isListing).min { $0.lastActive < $1.lastActive }
-    slow?.fail("it does not read the contacts that it has asked for, and they change meanwhile")
+    func isTooMuch() -> Bool { replica.book.keptCount * 48 > max(16 << 20, replica.book.memory / 2) }
+    guard isTooMuch() else { return }
+    for slow in connections.values.filter(\.isAnswering).sorted(by: { $0.lastSent < $1.lastSent }) {
+      guard isTooMuch() else { return }
+      slow.fail("it does not read the contacts that it has asked for, and they change meanwhile")
+    }
   }
 
   // --- signals ---
 
   private func obey(_ signal: Int32) {
-    if signal == SIGUSR1 { return log.write(figures) }
+    if signal == SIGUSR1 { return figures.forEach(log.write) }
     guard stoppingSince == nil else { return loop.stop() }
     stoppingSince = now
     log.stopping()
@@ -296,37 +298,40 @@ public final class ContactServer {
     return (connection.peer, connection.name)
   }
 
-  private var figures: ServerEvent {
+  /// An event for each link: all in one might be longer than what a pipe takes at once.
+  private var figures: [ServerEvent] {
     let book = replica.book
-    var text =
-      "clock \(replica.clock) (published \(replica.publishedClock)), \(book.count) contacts, "
-      + "\(connections.values.count(where: \.isClient)) clients, \(replica.links.count) links, "
-      + (journal.map { "journal of \($0.length) bytes" } ?? "no journal")
+    let clients = connections.values.count(where: \.isClient)
     var fields: [(name: String, value: ServerEvent.Value)] = [
       ("clock", .number(replica.clock)), ("publishedClock", .number(replica.publishedClock)),
-      ("contacts", .number(book.count)), ("clients", .number(connections.values.count(where: \.isClient))),
+      ("contacts", .number(book.count)), ("clients", .number(clients)),
       ("links", .number(replica.links.count)), ("health", .number(replica.health.rawValue)),
     ]
     if let journal { fields.append(("journalBytes", .number(journal.length))) }
-    for (place, link) in replica.links.values.sorted(by: { $0.id < $1.id }).enumerated() {
-      guard let connection = link.connection else { continue }
-      let age = connection.lastHeartBeat.map { "\((now - $0) / 1000) s ago" } ?? "never"
-      let clock = link.clock.map { "\($0)" } ?? "unknown"
-      let queue = link.outbox
-      text +=
-        "\n  link \(connection.title): its clock \(clock), last HeartBeat \(age), \(link.health), waiting to be sent: "
-        + "\(queue.updatesWaiting) contacts and \(queue.bytesWaiting) bytes of answers and messages"
-      let prefix = "link\(place + 1)"
-      fields += [
-        ("\(prefix)Peer", .text(connection.peer)), ("\(prefix)Name", .text(connection.name)),
-        ("\(prefix)ContactsWaiting", .number(queue.updatesWaiting)),
-        ("\(prefix)BytesWaiting", .number(queue.bytesWaiting)),
-      ]
-      if let clock = link.clock { fields.append(("\(prefix)Clock", .number(clock))) }
-      if let heard = connection.lastHeartBeat {
-        fields.append(("\(prefix)HeartBeatAgeMilliseconds", .number(now - heard)))
-      }
+    let text =
+      "clock \(replica.clock) (published \(replica.publishedClock)), \(book.count) contacts, \(clients) clients, "
+      + "\(replica.links.count) links, " + (journal.map { "journal of \($0.length) bytes" } ?? "no journal")
+    return [ServerEvent("figures", text, fields)]
+      + replica.links.values.sorted { $0.id < $1.id }.compactMap(figures(of:))
+  }
+
+  private func figures(of link: ReplicationLink) -> ServerEvent? {
+    guard let connection = link.connection else { return nil }
+    let age = connection.lastHeartBeat.map { "\((now - $0) / 1000) s ago" } ?? "never"
+    let clock = link.clock.map { "\($0)" } ?? "unknown"
+    let queue = link.outbox
+    var fields: [(name: String, value: ServerEvent.Value)] = [
+      ("peer", .text(connection.peer)), ("name", .text(connection.name)),
+      ("dialled", .flag(connection.dialler != nil)), ("health", .number(link.health.rawValue)),
+      ("contactsWaiting", .number(queue.updatesWaiting)), ("bytesWaiting", .number(queue.bytesWaiting)),
+    ]
+    if let clock = link.clock { fields.append(("clock", .number(clock))) }
+    if let heard = connection.lastHeartBeat {
+      fields.append(("heartBeatAgeMilliseconds", .number(now - heard)))
     }
-    return ServerEvent("figures", text, fields)
+    return ServerEvent(
+      "link figures",
+      "\(connection.title): its clock \(clock), last HeartBeat \(age), \(link.health), waiting to be sent: "
+        + "\(queue.updatesWaiting) contacts and \(queue.bytesWaiting) bytes of answers and messages", fields)
   }
 }

@@ -35,6 +35,8 @@ final class PeerConnection: EventHandler {
   private(set) var lastActive: Int
   /// When a byte has come last; `lastActive` counts what was sent, too.
   private var lastHeard: Int
+  /// When it has taken a byte last, or was about to get its answer.
+  private(set) var lastSent: Int
   private let begin: Int
   /// Since when a message has been coming.
   private var insideSince: Int?
@@ -53,6 +55,7 @@ final class PeerConnection: EventHandler {
     lastActive = server.now
     begin = server.now
     lastHeard = server.now
+    lastSent = server.now
     if dialler != nil {
       let link = openLink()
       link.outbox.hello(server.options.hello)
@@ -61,6 +64,8 @@ final class PeerConnection: EventHandler {
 
   var number: Int32 { socket.number }
   var isClient: Bool { link == nil }
+  /// Whether an answer is on its way to it, for which the book keeps old values.
+  var isAnswering: Bool { isListing || link?.outbox.answersWaiting ?? 0 > 0 }
   var hasSentAll: Bool { link?.outbox.isEmpty ?? answers.isEmpty }
 
   /// For logs: "127.0.0.1:4000 'beta', which was dialled".
@@ -209,6 +214,7 @@ final class PeerConnection: EventHandler {
   /// What was asked for is synced.
   func answer() {
     guard !isClosed else { return }
+    lastSent = server.now
     answers.answer(hasClocks: false)
     flush()
   }
@@ -231,6 +237,7 @@ final class PeerConnection: EventHandler {
         return fail("send: \(failure)")
       }
       lastActive = server.now
+      lastSent = server.now
     }
     if isListing, answers.isEmpty { listed() }
     watch()

@@ -35,7 +35,11 @@ final class PeerDialler {
       return failed("the socket has connected to itself: nobody listens there")
     }
     let connection = PeerConnection(socket, peer, server, dialledBy: self)
-    if !server.add(connection) { connection.fail("it cannot be watched") }
+    guard server.add(connection) else {
+      server.log.linkDown(connection, "it cannot be watched")
+      connection.close()
+      return wait()
+    }
   }
 
   /// A whole message has come: it is a server, and it is well.
