@@ -130,7 +130,9 @@ enum ContactWitness {
             line = self.process.stdout.readline().decode()
             assert line.startswith("listening on "), "%s %s" % (self.process.wait(), self.log())
             self.host, port = line[13:-1].rsplit(":", 1); self.port = int(port); self.pid = self.process.pid
-        def log(self): return open(self.log_file, "rb").read().decode()
+        def log(self):
+            # Whole lines: the last one may be about to be written.
+            data = open(self.log_file, "rb").read(); return data[:data.rfind(b"\n") + 1].decode()
         def lines(self, *words): return [l for l in self.log().splitlines() if all(w in l for w in words)]
         def says(self, *words, deadline=20):
             return until(lambda: self.lines(*words), lambda: "%s in %s" % (words, self.log()), deadline)
