@@ -36,6 +36,8 @@ public enum Strace {
           }
           // A signal to itself is no word between two programs.
           if line.hasPrefix("kill(\(thread),") { return false }
+          // In the middle of it the program was killed.
+          if line.contains("<unfinished ...>") { return false }
           return concernsSocket(line) || synced.contains { line.hasPrefix("write(\($0),") }
         }.map(plain)
       }
