@@ -19,6 +19,8 @@ public final class Journal {
   public private(set) var awaitsAnswer: Bool
   private let buffer: UnsafeMutableRawBufferPointer
   private var filled = 0
+  /// The file has taken another one's place, and that may not be on disk.
+  private var hasNewName = false
   /// A smaller one that is being written beside.
   private var compaction: JournalCopy?
   /// After a compaction that failed none is begun before the file has this length.
@@ -76,6 +78,7 @@ public final class Journal {
     } catch {
       guard salvages, error.canBeSalvaged else { throw error }
       // What came before the damage is taken once more, and changes nothing.
+      findings.refused = 0
       let scan = try JournalScan(file.number, salvaging: true, take)
       book.commit()
       findings.records = scan.records
@@ -193,7 +196,7 @@ public final class Journal {
     filled = 0
     do throws(SystemCallError) { try writeAll(bytes, to: file.number) } catch {
       try? cutBack()
-      throw error
+      throw SystemCallError(call: error.call, asked: path, errno: error.errno)
     }
     written += UInt64(bytes.count)
   }
@@ -204,7 +207,11 @@ public final class Journal {
   ///   does not try to write again.
   func sync() throws(SystemCallError) {
     try flush()
-    do throws(SystemCallError) { try systemCall("fdatasync", path) { fdatasync(file.number) } } catch {
+    do throws(SystemCallError) {
+      if hasNewName { try Self.syncFolder(of: path) }
+      hasNewName = false
+      try systemCall("fdatasync", path) { fdatasync(file.number) }
+    } catch {
       try? cutBack()
       throw error
     }
@@ -240,7 +247,10 @@ public final class Journal {
     compaction = nil
     let header = JournalFormat.header(awaitsAnswer: false)
     let number = file.number
-    try systemCall("pwrite", path) { pwrite(number, header, header.count, 0) }
+    let count = try systemCall("pwrite", path) { pwrite(number, header, header.count, 0) }
+    guard count == header.count else {
+      throw SystemCallError(call: "pwrite", asked: path, errno: ErrorNumber(EIO))
+    }
     try systemCall("fdatasync", path) { fdatasync(number) }
     awaitsAnswer = false
   }
@@ -277,7 +287,8 @@ public final class Journal {
       written = length
       file = copy.release()
       compactsFrom = 64 << 20
-      try Self.syncFolder(of: path)
+      // Before anything else is taken.
+      hasNewName = true
       return true
     } catch {
       compaction?.discard()

@@ -106,6 +106,8 @@ struct JournalScan {
     -> Int
   {
     let headerSize = JournalFormat.headerSize
+    // A crash of the machine while it was made.
+    if bytes.count <= headerSize, bytes.allSatisfy({ $0 == 0 }) { return 0 }
     for flag in [false, true] {
       let header = JournalFormat.header(awaitsAnswer: flag)
       if bytes.starts(with: header) {

@@ -204,7 +204,11 @@ public final class Replica {
       link.health = status
       link.clock = clock
       if publishedClock >= clock {
-        if publishedClock > clock { note(.peerBehind(link.id, own: publishedClock, other: clock)) }
+        // Told once: it may be one that never takes another's clock.
+        if publishedClock > clock, !link.isKnownBehind {
+          note(.peerBehind(link.id, own: publishedClock, other: clock))
+        }
+        link.isKnownBehind = publishedClock > clock
         link.outbox.updateClock(publishedClock)
       } else if self.clock < clock {
         note(.behind(link.id, own: self.clock, other: clock))
@@ -296,6 +300,8 @@ public final class ReplicationLink {
   fileprivate(set) var unanswered = 0
   fileprivate var recordsLeft = 0
   fileprivate var recordsOfAnswer = 0
+  /// Whether the other one's clock was smaller, as it said last.
+  fileprivate var isKnownBehind = false
   /// Whether a part of the answer that is coming was refused.
   fileprivate var hasRefused = false
   /// What the other one has said last; nil before.
