@@ -17,7 +17,7 @@ import Testing
               book = shown; assert len(book) == n + 1
           else: raise AssertionError("it never was full")
           assert shown == book and n > 5; line, = s.says("journal fails: ")
-          assert error in line and "1 Updates that came last are refused" in line, line
+          assert error in line and "of those that came last 1" in line, line
           p.wait("heartbeat", 2, deadline=3)
           # What is there may be read, and nothing is taken: from nobody.
           refusal = "update refused: anna/0 = 2", "the journal cannot be written"

@@ -243,9 +243,9 @@ import Testing
           p.send(heartbeat(5, 2)); p.wait("ask"); p.send(heartbeat(4)); p.wait("clock", 5)
           os.kill(s.pid, signal.SIGUSR1)
           if form == "text":
-              s.says("figures: clock 5 (published 5), 1 contacts, 1 clients, 1 links, journal of 560 bytes")
+              s.says("figures: clock 5 (published 5), contacts: 1, clients: 1, links: 1, bytes in the journal: 560")
               s.says("link figures: " + peer + ", which was dialled: its clock 4, last HeartBeat 0 s ago, healthy, "
-                  "waiting to be sent: 0 contacts and 0 bytes")
+                  "waiting to be sent: contacts: 0, bytes of answers and messages: 0")
           else: s.says("link figures")
           bad = dial(s.port); bad.send(b"\x07"); ended(bad); c.close(); p.close(); assert s.stop() == 0
           if form == "json":

@@ -194,10 +194,16 @@ public final class Replica {
 
   /// A message has come on a link.
   ///
+  /// - Parameters:
+  ///   - message: is taken apart already.
+  ///   - link: on which it has come.
+  /// - Returns: whether a contact is to be changed by it.
   /// - Throws: what is not allowed in it. The link is to be closed.
-  public func received(_ message: ServerMessage, on link: ReplicationLink) throws(ProtocolViolation) {
+  @discardableResult
+  public func received(_ message: ServerMessage, on link: ReplicationLink) throws(ProtocolViolation) -> Bool {
+    var isChange = false
     switch message {
-    case .update(let clock, let contact): try take(clock, contact, from: link)
+    case .update(let clock, let contact): isChange = try take(clock, contact, from: link)
     case .heartBeat(let status, let clock):
       try check(clock)
       if status != link.health { note(.peerHealth(link.id, status)) }
@@ -234,10 +240,11 @@ public final class Replica {
       link.hasRefused = isJournalFailing
       if count == 0 { answered(link) }
     case .record(let clock, let contact):
-      try take(clock, contact, from: link)
+      isChange = try take(clock, contact, from: link)
       link.recordsLeft -= 1
       if link.recordsLeft == 0 { answered(link) }
     }
+    return isChange
   }
 
   private func answered(_ link: ReplicationLink) {
@@ -248,12 +255,12 @@ public final class Replica {
   }
 
   private func take(_ clock: UInt32, _ contact: ContactView, from link: ReplicationLink)
-    throws(ProtocolViolation)
+    throws(ProtocolViolation) -> Bool
   {
     try check(clock)
     if isJournalFailing {
       link.hasRefused = true
-      return
+      return false
     }
     let change = book.stage(
       contact, clock: clock, from: link.id, most: mostContacts, breaksTies: rules.contains(.breaksTies))
@@ -263,10 +270,11 @@ public final class Replica {
       }
       isFull = true
       link.hasRefused = true
-      return
+      return false
     }
     raise(to: max(self.clock, clock))
     if !rules.contains(.syncsFirst) || !rules.contains(.picksLinksAfterSync) { sendEarly() }
+    return change == .staged
   }
 
   /// - Throws: where a clock is too far ahead of this one's to be believed; a new server believes all.

@@ -309,8 +309,9 @@ public final class ContactServer {
     ]
     if let journal { fields.append(("journalBytes", .number(journal.length))) }
     let text =
-      "clock \(replica.clock) (published \(replica.publishedClock)), \(book.count) contacts, \(clients) clients, "
-      + "\(replica.links.count) links, " + (journal.map { "journal of \($0.length) bytes" } ?? "no journal")
+      "clock \(replica.clock) (published \(replica.publishedClock)), contacts: \(book.count), clients: \(clients), "
+      + "links: \(replica.links.count), "
+      + (journal.map { "bytes in the journal: \($0.length)" } ?? "no journal")
     return [ServerEvent("figures", text, fields)]
       + replica.links.values.sorted { $0.id < $1.id }.compactMap(figures(of:))
   }
@@ -332,6 +333,6 @@ public final class ContactServer {
     return ServerEvent(
       "link figures",
       "\(connection.title): its clock \(clock), last HeartBeat \(age), \(link.health), waiting to be sent: "
-        + "\(queue.updatesWaiting) contacts and \(queue.bytesWaiting) bytes of answers and messages", fields)
+        + "contacts: \(queue.updatesWaiting), bytes of answers and messages: \(queue.bytesWaiting)", fields)
   }
 }

@@ -199,10 +199,11 @@ final class PeerConnection: EventHandler {
     while let message = try messages.next(from: &bytes) {
       if !hasTaken { dialler?.heard() }
       hasTaken = true
-      try server.replica.received(message, on: link)
+      let isChange = try server.replica.received(message, on: link)
       switch message {
       case .heartBeat: lastHeartBeat = server.now
-      case .update(let clock, let contact): server.log.took(contact, clock: clock, from: self)
+      case .update(let clock, let contact):
+        if isChange { server.log.took(contact, clock: clock, from: self) }
       case .updateClock, .askForUpdate, .answer, .record: break
       }
     }

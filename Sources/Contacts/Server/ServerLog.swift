@@ -99,7 +99,7 @@ struct ServerLog {
     stagedMore = 0
     add(
       "journal fails",
-      "\(reason); \(count) Updates that came last are refused, and so are others until it can be written again",
+      "\(reason); Updates are refused until it can be written again, and of those that came last \(count)",
       [("reason", .text(reason)), ("refused", .number(count))])
   }
 
@@ -183,10 +183,10 @@ struct ServerLog {
       add("peer behind", "the clock of \(who) is \(other), this server's \(own): it is told", fields)
     case .answered(let link, let contacts):
       let (who, fields) = fields(link, [("contacts", .number(contacts))])
-      add("book received", "\(contacts) contacts from \(who)", fields)
+      add("book received", "from \(who), contacts: \(contacts)", fields)
     case .answering(let link, let contacts):
       let (who, fields) = fields(link, [("contacts", .number(contacts))])
-      add("book asked for", "\(who) gets \(contacts) contacts", fields)
+      add("book asked for", "by \(who), contacts: \(contacts)", fields)
     case .peerHealth(let link, let status):
       let (who, fields) = fields(link, [("status", .number(status.rawValue))])
       add("peer health", "\(who) is \(status)", fields)

@@ -31,7 +31,7 @@ public struct MessageReader<Language: WireLanguage>: ~Copyable {
   ///
   /// - Parameter bytes: what has come; what was taken is taken out of it.
   /// - Returns: the message, whose parts live until the next call, or nil where there is no whole one: then `bytes` is empty.
-  /// - Throws: where it is no message. Nothing can be read after that: nobody knows where the next one would begin.
+  /// - Throws: where it is no message. Who sends that speaks something else, and nothing more is to be read from him.
   public mutating func next(from bytes: inout UnsafeRawBufferPointer) throws(ProtocolViolation)
     -> Language.Message?
   {

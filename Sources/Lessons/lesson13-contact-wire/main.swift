@@ -34,8 +34,8 @@ say(
 send(client, Array(update[..<300]))
 receive(server, 300, tell)
 say("Nothing to tell yet: \(commands.isInside ? "the beginning is kept" : "nothing is kept").")
-send(client, Array(update[300...]) + [2])
 say("The rest, and a second command behind it: 2, ListAll, one byte and no more.")
+send(client, Array(update[300...]) + [2])
 receive(server, 234, tell)
 
 say("The answer has no command byte: a number, the high byte first, and then so many records.")
@@ -52,7 +52,16 @@ receive(client, answer.count) { bytes throws(ProtocolViolation) in
   }
 }
 
-say("Servers speak to each other, too, both ways on one connection. A clock tells which Update is newer.")
+say("Servers speak to each other, too, both ways on one connection. The one who dials says: role 1.")
+let (b, a) = connection()
+message = [1] + field("server b", 256)
+show(message, [.byte("role: 1, a server"), .text("name", 256)])
+send(b, message)
+receive(a, message.count) { bytes throws(ProtocolViolation) in
+  guard let hello = try hellos.next(from: &bytes) else { return }
+  say("The other server has read: a \(hello.role), '\(text(hello.name))'.")
+}
+say("A clock tells which Update is newer.")
 let heartBeat: [UInt8] = [2, 1, 0, 0, 0, 7]
 show(heartBeat, [.byte("command: 2, HeartBeat"), .byte("HealthStatus: 1, healthy"), .number("Clock")])
 let stamped: [UInt8] = [1, 0, 0, 0, 8] + update[1...]
@@ -60,9 +69,9 @@ show(stamped, [.byte("command: 1, Update"), .number("Clock")] + fields)
 say("Between them an answer may come where a command could. Its first byte is 0, and no command is 0.")
 let whole: [UInt8] = [0, 0, 0, 1] + stamped[1...]
 show(whole, [.number("ContactLen"), .number("Clock")] + fields)
-send(server, heartBeat + stamped + [4] + whole)
+send(a, heartBeat + stamped + [4] + whole)
 var messages = MessageReader(ServerLanguage())
-receive(client, heartBeat.count + stamped.count + 1 + whole.count) { bytes throws(ProtocolViolation) in
+receive(b, heartBeat.count + stamped.count + 1 + whole.count) { bytes throws(ProtocolViolation) in
   while let message = try messages.next(from: &bytes) {
     switch message {
     case .heartBeat(let status, let clock): say("HeartBeat: \(status), clock \(clock).")
@@ -80,8 +89,10 @@ var bad = update
 bad[513] = 0xff
 send(client, bad)
 receive(server, bad.count, tell)
-say("Nobody knows where the next message would begin: such a connection is closed, and nothing else.")
-for descriptor in [client, server, listener] { guard close(descriptor) == 0 else { fail("close") } }
+say(
+  "Whoever sends that speaks another language, or has lost its place: such a connection is closed, and nothing else."
+)
+for descriptor in [client, server, b, a, listener] { guard close(descriptor) == 0 else { fail("close") } }
 
 /// What a client has said, or why that is nothing.
 @MainActor func tell(_ bytes: inout UnsafeRawBufferPointer) throws(ProtocolViolation) {

@@ -25,7 +25,7 @@ while true {
 let whole = lseek(journal, 0, SEEK_CUR) / recordSize * recordSize
 guard ftruncate(journal, whole) == 0 else { fail("ftruncate") }
 say(
-  "The journal has \(whole / recordSize) records. Some may be in the kernel's memory only: sync first, show then."
+  "Records in the journal: \(whole / recordSize). Some may be in the kernel's memory only: sync first, show then."
 )
 guard fdatasync(journal) == 0 else { fail("fdatasync") }
 

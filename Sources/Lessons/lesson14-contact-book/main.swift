@@ -6,11 +6,14 @@ import LessonSupport
 
 let lesson = begin()
 
-// The journal is a file in a folder of its own, which goes away with the lesson.
-var folder = Array("/tmp/lesson14-XXXXXX".utf8CString)
-guard mkdtemp(&folder) != nil else { fail("mkdtemp") }
-let path = String(decoding: folder.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self)
-setenv("JOURNAL", "\(path)/journal", 1)
+// The journal: a file that has no name any more, and lasts while this program has it open, whatever becomes of the server, which finds
+// it through /proc. (A server for use has a file with a name: lesson 14's text.)
+var name = Array("/tmp/lesson14-XXXXXX".utf8CString)
+let file = mkstemp(&name)
+guard file >= 0, unlink(name) == 0 else { fail("mkstemp") }
+let journal = fcntl(file, F_DUPFD_CLOEXEC, 100)  // out of the way of the sockets' numbers
+guard journal >= 0, close(file) == 0 else { fail("fcntl") }
+setenv("JOURNAL", "/proc/\(getpid())/fd/\(journal)", 1)
 
 // The listening socket is made here and handed to the server: it outlives that, as inetd's and systemd's do.
 let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
@@ -59,9 +62,7 @@ guard list() == ["Bob = 555", "Eve = 777"] else { cannotShow("the contacts are n
 
 guard kill(server, SIGKILL) == 0 else { fail("kill") }
 waitForEnd(of: server)
-for descriptor in [connection, listener] { guard close(descriptor) == 0 else { fail("close") } }
-unlink("\(path)/journal")
-rmdir(path)
+for descriptor in [connection, listener, journal] { guard close(descriptor) == 0 else { fail("close") } }
 
 func update(_ contact: String, _ phone: String) -> [UInt8] {
   [1] + field("ann", 256) + field(contact, 256) + field(phone, 20)

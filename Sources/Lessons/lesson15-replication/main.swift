@@ -26,7 +26,7 @@ add("Bob", "555", at: a)
 table()
 
 say(
-  "The link comes up: B has dialled. Both ask for the other's book, and both say in a HeartBeat how far their clock is."
+  "B dials, and the link comes up. Both ask for the other's book, and both say in a HeartBeat how far their clock is."
 )
 connectServers()
 talk()
