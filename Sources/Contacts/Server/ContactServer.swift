@@ -122,6 +122,7 @@ public final class ContactServer {
   /// - Throws: where the loop cannot go on.
   public func run() throws(SystemCallError) {
     for dialler in diallers { dialler.dial() }
+    noteAnswered()
     compact()
     endTurn()
     try loop.run()
