@@ -104,7 +104,7 @@ public final class EchoLoad {
       result = LoadResult()
       (result.failures, result.reason) = (failures, reason)
       begin = monotonicNanoseconds()
-      processorBegin = Self.processorTime()
+      processorBegin = processorTime()
       meterBegin = meter?()
       clock?.start(milliseconds: 100, repeats: true)
       return
@@ -126,7 +126,7 @@ public final class EchoLoad {
     guard isCounting else { return }
     let end = monotonicNanoseconds()
     result.seconds = Double(end &- begin) / 1e9
-    result.processorSeconds = Self.processorTime() - processorBegin
+    result.processorSeconds = processorTime() - processorBegin
     if let meterBegin, let meterEnd = meter?(), meterEnd >= meterBegin {
       result.serverTime = meterEnd - meterBegin
     }
@@ -219,13 +219,5 @@ public final class EchoLoad {
     guard plan.rate == nil || due >= begin else { return }
     let time = monotonicNanoseconds()
     result.latencies.add(time >= due ? time - due : 0)
-  }
-
-  /// Of this process, in seconds.
-  private static func processorTime() -> Double {
-    var usage = rusage()
-    getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-    func seconds(_ time: timeval) -> Double { Double(time.tv_sec) + Double(time.tv_usec) / 1e6 }
-    return seconds(usage.ru_utime) + seconds(usage.ru_stime)
   }
 }

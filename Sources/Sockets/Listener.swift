@@ -179,6 +179,20 @@ public final class Listener: EventHandler {
   }
 }
 
+extension SystemCallError {
+  /// What to do about it where listening has failed, to be put behind it; empty where that is not known.
+  public var adviceOnListening: String {
+    guard ["bind", "listen"].contains(call) else { return "" }
+    return switch errno.rawValue {
+    case EADDRINUSE: "; 'ss -tlnp' shows who has that port, and --port 0 lets the kernel choose another"
+    case EACCES: "; a port below net.ipv4.ip_unprivileged_port_start needs CAP_NET_BIND_SERVICE"
+    case EADDRNOTAVAIL: "; no interface of this machine has that address"
+    case EINVAL: "; a link-local address needs its interface, as in fe80::1%eth0"
+    default: ""
+    }
+  }
+}
+
 extension SocketAddress {
   /// The address that a socket is bound to. See: getsockname(2)
   public static func local(of descriptor: Int32) -> SocketAddress? { named(descriptor, getsockname) }

@@ -2,21 +2,7 @@ import Glibc
 
 @testable import Contacts
 
-/// Numbers that look random, the same ones for a seed on every machine. See: Steele, Lea & Flood, "Fast splittable
-/// pseudorandom number generators"
-struct SplitMix64: RandomNumberGenerator {
-  private var state: UInt64
-
-  init(seed: UInt64) { state = seed }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var mixed = state
-    mixed = (mixed ^ mixed >> 30) &* 0xbf58_476d_1ce4_e5b9
-    mixed = (mixed ^ mixed >> 27) &* 0x94d0_49bb_1331_11eb
-    return mixed ^ mixed >> 31
-  }
-
+extension SplitMix {
   /// From 0 up to, not including, the bound.
   mutating func below(_ bound: Int) -> Int { Int(truncatingIfNeeded: next() >> 1) % max(1, bound) }
 
@@ -129,7 +115,7 @@ struct SimulatedDisk {
   }
 
   /// With the power the kernel's memory is lost, too, but for a part that happened to be written back.
-  mutating func crash(isPowerLoss: Bool, _ random: inout SplitMix64) {
+  mutating func crash(isPowerLoss: Bool, _ random: inout SplitMix) {
     if isPowerLoss {
       let unsynced = records.count - syncedCount
       if unsynced > 0 {
@@ -304,7 +290,7 @@ struct SimulationPlan {
   var updates = 60
 
   /// A connected graph, some faults or none.
-  static func random(_ random: inout SplitMix64) -> SimulationPlan {
+  static func random(_ random: inout SplitMix) -> SimulationPlan {
     var plan = SimulationPlan()
     plan.servers = 2 + (random.chance(60) ? random.below(3) : random.below(6))
     for server in 1..<plan.servers {
@@ -353,7 +339,7 @@ struct SimulationFailure: Error, CustomStringConvertible {
 /// the real one, with its books, its outboxes and the bytes between them.
 final class Simulation {
   let plan: SimulationPlan
-  private var random: SplitMix64
+  private var random: SplitMix
   private let rules: ReplicationRules
   /// Whether published clocks are looked at. Whoever wants to see what comes of a wrong one does not.
   var checksPublished = true
@@ -379,7 +365,7 @@ final class Simulation {
   private(set) var counts = Counts()
 
   convenience init(seed: UInt64, rules: ReplicationRules = .all) throws {
-    var random = SplitMix64(seed: seed)
+    var random = SplitMix(seed: seed)
     let plan = SimulationPlan.random(&random)
     try self.init(plan, seed: random.next(), rules: rules)
   }
@@ -387,7 +373,7 @@ final class Simulation {
   init(_ plan: SimulationPlan, seed: UInt64, rules: ReplicationRules = .all) throws {
     self.plan = plan
     self.rules = rules
-    random = SplitMix64(seed: seed)
+    random = SplitMix(seed: seed)
     events = plan.weights.flatMap { Array(repeating: $0.0, count: $0.1) }
     kept = Array(repeating: nil, count: plan.keys)
     hello = try Hello(.server, name: "simulated")

@@ -55,19 +55,7 @@ func run() throws(Complaint) {
     output.flush()
     try server.run()
   } catch {
-    throw Complaint("\(error)" + advice(on: error))
-  }
-}
-
-/// What to do about it, where that is known.
-func advice(on error: SystemCallError) -> String {
-  guard ["bind", "listen"].contains(error.call) else { return "" }
-  return switch error.errno.rawValue {
-  case EADDRINUSE: "; 'ss -tlnp' shows who has that port, and --port 0 lets the kernel choose another"
-  case EACCES: "; a port below net.ipv4.ip_unprivileged_port_start needs CAP_NET_BIND_SERVICE"
-  case EADDRNOTAVAIL: "; no interface of this machine has that address"
-  case EINVAL: "; a link-local address needs its interface, as in fe80::1%eth0"
-  default: ""
+    throw Complaint("\(error)\(error.adviceOnListening)")
   }
 }
 

@@ -89,14 +89,14 @@ final class ContactLoad {
     }
     timers = [end, late]
     let meterBegin = meter?()
-    let processorBegin = Self.processorTime()
+    let processorBegin = processorTime()
     begin = monotonicNanoseconds()
     end.start(milliseconds: max(1, Int(plan.duration * 1000)))
     late.start(milliseconds: Int(plan.duration * 1000) + Self.patience)
     for connection in connections { connection.send() }
     try loop.run()
     result.seconds = Double(monotonicNanoseconds() &- begin) / 1e9
-    result.processorSeconds = Self.processorTime() - processorBegin
+    result.processorSeconds = processorTime() - processorBegin
     if let meterBegin, let meterEnd = meter?(), meterEnd >= meterBegin {
       result.serverTime = meterEnd - meterBegin
     }
@@ -121,14 +121,6 @@ final class ContactLoad {
     if result.reason == nil { result.reason = reason }
     done += 1
     if done == connections.count { loop.stop() }
-  }
-
-  /// Of this process, in seconds.
-  private static func processorTime() -> Double {
-    var usage = rusage()
-    getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-    func seconds(_ time: timeval) -> Double { Double(time.tv_sec) + Double(time.tv_usec) / 1e6 }
-    return seconds(usage.ru_utime) + seconds(usage.ru_stime)
   }
 }
 
