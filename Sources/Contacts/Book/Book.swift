@@ -221,13 +221,14 @@ public final class Book {
   private func keep(_ entry: Entry, in snapshot: Snapshot) {
     guard entry.number < snapshot.count, snapshot.kept[entry.number] == nil else { return }
     snapshot.kept[entry.number] = (entry.clock, entry.phone)
+    entry.isKept = true
     keptCount += 1
   }
 
   /// What an entry said when the snapshot was taken.
   @inline(__always)
   func value(of entry: Entry, in snapshot: Snapshot) -> (clock: UInt32, phone: Phone) {
-    if keptCount > 0, let old = kept(entry.number, since: snapshot) { return old }
+    if keptCount > 0, entry.isKept, let old = kept(entry.number, since: snapshot) { return old }
     return (entry.clock, entry.phone)
   }
 

@@ -19,7 +19,18 @@ struct Entry {
   }
 
   /// Which of the book's contacts it is, in the order in which they came.
-  var number: UInt32 {
+  var number: UInt32 { numberAndMark & ~Self.keptMark }
+
+  /// Whether a snapshot may have kept an older value of it. Never taken back.
+  var isKept: Bool {
+    get { numberAndMark & Self.keptMark != 0 }
+    nonmutating set { numberAndMark = newValue ? number | Self.keptMark : number }
+  }
+
+  /// There are less than 2^24 entries.
+  private static let keptMark: UInt32 = 1 << 31
+
+  private var numberAndMark: UInt32 {
     get { base.load(fromByteOffset: 4, as: UInt32.self) }
     nonmutating set { base.storeBytes(of: newValue, toByteOffset: 4, as: UInt32.self) }
   }
@@ -48,7 +59,7 @@ struct Entry {
 
   func setUp(number: UInt32, user: UnsafeRawBufferPointer, name: UnsafeRawBufferPointer) {
     clock = 0
-    self.number = number
+    numberAndMark = number
     staged = 0
     base.storeBytes(of: UInt16(truncatingIfNeeded: user.count), toByteOffset: 12, as: UInt16.self)
     base.storeBytes(of: UInt16(truncatingIfNeeded: name.count), toByteOffset: 14, as: UInt16.self)

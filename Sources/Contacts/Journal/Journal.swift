@@ -23,6 +23,8 @@ public final class Journal {
   private var hasNewName = false
   /// A smaller one that is being written beside.
   private var compaction: JournalCopy?
+  /// The file's length when the last piece of work was done on it.
+  private var lengthAtPiece: UInt64 = 0
   /// After a compaction that failed none is begun before the file has this length.
   var compactsFrom: UInt64 = 64 << 20
 
@@ -65,6 +67,8 @@ public final class Journal {
   public static func open(_ path: String, salvages: Bool = false, into book: Book) throws(JournalProblem)
     -> (Journal, Findings)
   {
+    // A link to it stays a link, whatever takes the file's place.
+    let path = target(of: path)
     let file = try locked(path)
     var findings = Findings()
     func take(_ clock: UInt32, _ contact: ContactView) {
@@ -93,6 +97,13 @@ public final class Journal {
     // Of a compaction that a crash has ended.
     unlink(compactionPath(path))
     return (journal, findings)
+  }
+
+  /// The file's own path, where a symbolic link leads to it. See: realpath(3)
+  private static func target(of path: String) -> String {
+    guard let target = realpath(path, nil) else { return path }
+    defer { free(target) }
+    return String(cString: target)
   }
 
   private static func compactionPath(_ path: String) -> String { path + ".compacted" }
@@ -136,7 +147,8 @@ public final class Journal {
       }
       try systemCall("fdatasync", path) { fdatasync(file.number) }
       length = written
-      if isNew { try Self.syncFolder(of: path) }
+      // Whatever made the file, or put it into another one's place, may have been killed before it came to this.
+      try Self.syncFolder(of: path)
     } catch { throw .system(error) }
   }
 
@@ -268,6 +280,9 @@ public final class Journal {
   /// - Returns: nil where there is nothing to do; else whether it is done.
   /// - Throws: why it was given up. This file is as it was.
   func compact(_ book: Book) throws(SystemCallError) -> Bool? {
+    // More than what has come since the last piece: else it would never catch up with clients that do not pause.
+    let piece = max(1 << 20, 4 * Int(clamping: length - min(length, lengthAtPiece)))
+    lengthAtPiece = length
     do throws(SystemCallError) {
       guard let copy = compaction else {
         guard wantsCompaction(book) else { return nil }
@@ -275,9 +290,9 @@ public final class Journal {
         compaction?.tail = length
         return false
       }
-      guard try copy.step(book, bytes: 1 << 20) else { return false }
+      guard try copy.step(book, bytes: piece) else { return false }
       // What has come since it was begun.
-      guard try copy.copy(from: file.number, upTo: length, bytes: 4 << 20) else { return false }
+      guard try copy.copy(from: file.number, upTo: length, bytes: piece) else { return false }
       try copy.sync()
       let number = copy.number
       try systemCall("flock", path) { flock(number, LOCK_EX | LOCK_NB) }

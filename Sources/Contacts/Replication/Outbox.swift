@@ -52,14 +52,28 @@ struct Outbox {
 
   /// Of several that wait the last one says it all.
   mutating func heartBeat(_ status: HealthStatus, clock: UInt32) {
-    items.removeAll { if case .heartBeat = $0 { true } else { false } }
+    drop { if case .heartBeat = $0 { true } else { false } }
     items.append(.heartBeat(status, clock: clock))
   }
 
   /// Of several that wait the last one says it all.
   mutating func updateClock(_ clock: UInt32) {
-    items.removeAll { if case .updateClock = $0 { true } else { false } }
+    drop { if case .updateClock = $0 { true } else { false } }
     items.append(.updateClock(clock))
+  }
+
+  /// Takes some out. What stood between Updates parts them no more.
+  private mutating func drop(_ isIt: (Item) -> Bool) {
+    guard items.contains(where: isIt) else { return }
+    var rest: [Item] = []
+    for item in items where !isIt(item) {
+      if case .updates(let more) = item, case .updates(let count)? = rest.last {
+        rest[rest.count - 1] = .updates(count + more)
+      } else {
+        rest.append(item)
+      }
+    }
+    items = rest
   }
 
   mutating func askForUpdate() { items.append(.askForUpdate) }

@@ -281,7 +281,9 @@ public final class Replica {
   private func check(_ clock: UInt32) throws(ProtocolViolation) {
     guard clock > self.clock, clock - self.clock > Self.largestLead, book.wholeCount > 0 else { return }
     throw ProtocolViolation(
-      "its clock, \(clock), is more than \(Self.largestLead) ahead of this one's, \(self.clock)")
+      "its clock, \(clock), is more than \(Self.largestLead) ahead of this one's, \(self.clock): "
+        + "they have been apart for too long, or it is no clock; a server that starts with an empty book takes any clock"
+    )
   }
 
   private func raise(to clock: UInt32) {

@@ -49,7 +49,9 @@ public final class ContactServer {
   var log: ServerLog
   /// Milliseconds in which this server could have heard somebody: time in which it could do nothing is nobody's silence.
   private(set) var now = 0
+  /// By the server's clock, and by the world's.
   private var stoppingSince: Int?
+  private var stopsAt: UInt64 = 0
   private let sweep: Int
   public let address: SocketAddress
 
@@ -64,8 +66,13 @@ public final class ContactServer {
     // One thread only has it.
     private var left: Int
     init(_ most: Int) { left = most }
+    /// Is told when somebody has to wait.
+    var isReached: () -> Void = {}
     func take() -> Bool {
-      if left <= 0 { return false }
+      if left <= 0 {
+        isReached()
+        return false
+      }
       left -= 1
       return true
     }
@@ -98,6 +105,7 @@ public final class ContactServer {
     self.listener = listener
     address = listener.address
     accept = { [unowned self] in accepted($0, from: $1) }
+    limit.isReached = { [unowned self] in log.shortage("\(options.maxConnections) connections are open") }
     listener.onShortage = { [unowned self] in log.shortage("accept4: \($0)") }
     signals = try LoopSignals([SIGTERM, SIGINT, SIGUSR1], on: loop) { [unowned self] in obey($0) }
     retry = try LoopTimer(on: loop) { [unowned self] _ in tryJournalAgain() }
@@ -174,12 +182,10 @@ public final class ContactServer {
   // --- the end of a turn ---
 
   private func endTurn() {
-    repeat {
-      commit()
-      let ready = listeners
-      listeners = []
-      for connection in ready { connection.answer() }
-    } while !listeners.isEmpty || replica.hasStaged
+    commit()
+    let ready = listeners
+    listeners = []
+    for connection in ready { connection.answer() }
     for link in replica.links.values where !link.outbox.isEmpty { link.connection?.flushOnce() }
     if stoppingSince != nil { stopIfDone() }
     log.flush()
@@ -201,7 +207,8 @@ public final class ContactServer {
     }
     replica.synced()
     log.synced()
-    if let journal, journal.wantsCompaction(replica.book) { compaction?.start(milliseconds: 5) }
+    // Beside what comes, not after it: clients may not pause.
+    compact()
   }
 
   private func tryJournalAgain() {
@@ -261,6 +268,7 @@ public final class ContactServer {
     if signal == SIGUSR1 { return figures.forEach(log.write) }
     guard stoppingSince == nil else { return loop.stop() }
     stoppingSince = now
+    stopsAt = monotonicNanoseconds() + UInt64(Self.longest) * 1_000_000
     log.stopping()
     for dialler in diallers { dialler.close() }
     replica.stop()
@@ -273,7 +281,7 @@ public final class ContactServer {
 
   private func stopIfDone() {
     guard let since = stoppingSince else { return }
-    let isTooLong = now - since > Self.longest
+    let isTooLong = monotonicNanoseconds() > stopsAt
     for connection in connections.values where connection.isClient {
       if isTooLong
         || now - max(since, connection.lastActive) > Self.courtesy * (connection.isFinished ? 1 : 5)
@@ -282,10 +290,13 @@ public final class ContactServer {
       }
     }
     guard isTooLong || listener == nil && !connections.values.contains(where: \.isClient) else { return }
-    // Links last: they are told what the last clients have said.
+    // Links last: they are told what the last clients have said. A close at once would answer what is still on its way from the
+    // other one with RST, which may destroy what it has not read yet.
     for connection in connections.values {
-      if isTooLong || connection.hasSentAll || now - max(since, connection.lastActive) > Self.courtesy * 5 {
+      if isTooLong || now - max(since, connection.lastActive) > Self.courtesy * 5 {
         end(connection)
+      } else if connection.hasSentAll {
+        connection.finish()
       }
     }
     if connections.isEmpty { loop.stop() }

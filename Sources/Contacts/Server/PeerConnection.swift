@@ -22,8 +22,9 @@ final class PeerConnection: EventHandler {
   private var messages = MessageReader(ServerLanguage())
   /// Answers to a client.
   private var answers: Outbox
-  /// What has come from a client behind a ListAll, until that is answered.
+  /// What has come from a client behind a ListAll, from `heldFrom` on: it is taken when that is answered, a ListAll a turn.
   private var held: [UInt8] = []
+  private var heldFrom = 0
   /// Whether a client waits for an answer, or for the rest of it. Nothing more is read from it meanwhile.
   private(set) var isListing = false
   private var interest = Readiness.readable
@@ -101,11 +102,25 @@ final class PeerConnection: EventHandler {
     server.end(self)
   }
 
+  /// Ends it, where the connection is gone.
+  private func lose(_ reason: String) {
+    guard !isClosed else { return }
+    if link != nil { return fail(reason) }
+    server.log.lost(self, reason)
+    server.end(self)
+  }
+
   // --- reading ---
 
   func ready(_ readiness: Readiness) {
     if readiness.contains(.writable) || readiness.contains(.failed) || readiness.contains(.hungUp) { flush() }
-    if !isClosed, !isListing, readiness != .writable || isDraining { receive() }
+    guard !isClosed, !isListing else { return }
+    if !held.isEmpty {
+      takeHeld()
+    } else if readiness != .writable || isDraining {
+      receive()
+    }
+    watch()
   }
 
   private func receive() {
@@ -124,7 +139,7 @@ final class PeerConnection: EventHandler {
       switch failure.rawValue {
       case EINTR: break
       case EAGAIN: if isDraining, !isListing, answers.isEmpty, isClient { finish() }
-      default: fail("recv: \(failure)")
+      default: lose("recv: \(failure)")
       }
     }
   }
@@ -153,7 +168,13 @@ final class PeerConnection: EventHandler {
     } catch {
       return fail(error.description)
     }
-    if !rest.isEmpty { held = Array(rest) }
+    if held.isEmpty {
+      held = Array(rest)
+      heldFrom = 0
+    } else {
+      heldFrom = held.count - rest.count
+      if rest.isEmpty { held = [] }
+    }
     insideSince = !isInside ? nil : hasTaken ? server.now : insideSince ?? server.now
   }
 
@@ -197,9 +218,9 @@ final class PeerConnection: EventHandler {
   {
     var hasTaken = false
     while let message = try messages.next(from: &bytes) {
+      let isChange = try server.replica.received(message, on: link)
       if !hasTaken { dialler?.heard() }
       hasTaken = true
-      let isChange = try server.replica.received(message, on: link)
       switch message {
       case .heartBeat: lastHeartBeat = server.now
       case .update(let clock, let contact):
@@ -235,12 +256,13 @@ final class PeerConnection: EventHandler {
       }
       if count < 0 {
         if [EAGAIN, EINTR].contains(failure.rawValue) { break }
-        return fail("send: \(failure)")
+        return lose("send: \(failure)")
       }
       lastActive = server.now
       lastSent = server.now
     }
-    if isListing, answers.isEmpty { listed() }
+    // The next turn takes what has come behind its question.
+    if isListing, answers.isEmpty { isListing = false }
     watch()
   }
 
@@ -249,18 +271,17 @@ final class PeerConnection: EventHandler {
     return answers.send(by: server.room, body)
   }
 
-  /// An answer was sent: what has come behind its question is taken.
-  private func listed() {
-    isListing = false
+  private func takeHeld() {
+    // `take` sets it anew: what it reads from is kept by this.
     let bytes = held
-    held = []
-    if !bytes.isEmpty { bytes.withUnsafeBytes { take($0) } }
+    bytes.withUnsafeBytes { take(UnsafeRawBufferPointer(rebasing: $0[heldFrom...])) }
   }
 
   private func watch() {
     guard !isClosed else { return }
     var wanted: Readiness = []
-    if !isListing { wanted.insert(.readable) }
+    if !isListing, held.isEmpty { wanted.insert(.readable) }
+    if !isListing, !held.isEmpty { wanted.insert(.writable) }
     // While it drains it has a turn with bytes or without: only a read tells that nothing has come.
     if !hasSentAll || isDraining && isClient && !isListing && !isFinished { wanted.insert(.writable) }
     guard wanted != interest else { return }
@@ -293,8 +314,11 @@ final class PeerConnection: EventHandler {
     watch()
   }
 
-  private func finish() {
+  /// All that was for it is sent: what comes from it from here on is read, and passed over.
+  func finish() {
+    guard !isFinished else { return }
     isFinished = true
+    if let link { server.replica.close(link) }
     // A close now would answer what is still on its way with RST, which may destroy what the client has not read yet.
     if shutdown(socket.number, Int32(SHUT_WR)) != 0 { return server.end(self) }
     watch()

@@ -31,7 +31,7 @@ final class PeerDialler {
   private func connected(_ socket: consuming Descriptor) {
     dialling = nil
     // Where nobody listens, a port of the kernel's own choice may meet itself. See: RFC 9293, section 3.5, simultaneous open
-    if SocketAddress.local(of: socket.number) == peer, SocketAddress.remote(of: socket.number) == peer {
+    if let own = SocketAddress.local(of: socket.number), own == SocketAddress.remote(of: socket.number) {
       return failed("the socket has connected to itself: nobody listens there")
     }
     let connection = PeerConnection(socket, peer, server, dialledBy: self)

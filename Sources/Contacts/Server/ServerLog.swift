@@ -14,7 +14,11 @@ struct ServerLog {
   /// Contacts that may still be told one by one in this second.
   private var budget = Self.perSecond
   private var millisecond = 0
-  private var isShort = false
+  /// Notes on the replication that may still be told in this second, and those that were not.
+  private var noteBudget = Self.perSecond
+  private var notesMore = 0
+  /// Milliseconds until a shortage may be told again.
+  private var shortage = 0
 
   private static let perSecond = 10
 
@@ -36,9 +40,15 @@ struct ServerLog {
   /// Time has gone by.
   mutating func tick(_ milliseconds: Int) {
     millisecond += milliseconds
+    shortage = max(0, shortage - milliseconds)
     guard millisecond >= 1000 else { return }
     millisecond = 0
     budget = Self.perSecond
+    noteBudget = Self.perSecond
+    if notesMore > 0 {
+      add("replication", "\(notesMore) more events in the last second", [("count", .number(notesMore))])
+      notesMore = 0
+    }
     if takenMore > 0 {
       add("contacts taken", "\(takenMore) more in the last second", [("count", .number(takenMore))])
     }
@@ -150,10 +160,16 @@ struct ServerLog {
       [("peer", .text("\(peer)")), ("reason", .text(reason))])
   }
 
-  /// Told once: it may come twenty times a second.
+  mutating func lost(_ connection: PeerConnection, _ reason: String) {
+    add(
+      "connection lost", "\(connection.title): \(reason)",
+      Self.fields(connection) + [("reason", .text(reason))])
+  }
+
+  /// Told once a minute: it may come twenty times a second.
   mutating func shortage(_ reason: String) {
-    if isShort { return }
-    isShort = true
+    if shortage > 0 { return }
+    shortage = 60_000
     add(
       "connections wait", "\(reason): further ones wait until others have gone", [("reason", .text(reason))])
   }
@@ -165,6 +181,11 @@ struct ServerLog {
   // --- the replication ---
 
   mutating func note(_ note: ReplicaNote, about describe: (LinkID) -> (peer: String, name: String)) {
+    guard noteBudget > 0 else {
+      notesMore += 1
+      return
+    }
+    noteBudget -= 1
     func fields(_ link: LinkID, _ more: [(name: String, value: ServerEvent.Value)])
       -> (who: String, [(name: String, value: ServerEvent.Value)])
     {

@@ -39,7 +39,13 @@ struct Prompt {
       if commands.output.failure != nil { return }
       let outcome: LineEditor.Outcome
       do throws(SystemCallError) { outcome = try editor.readLine(prompt: "contacts> ") } catch {
-        throw Complaint("standard input: \(error)")
+        // That line was too long, or no UTF-8; the next one may be better.
+        guard [EMSGSIZE, EILSEQ].contains(error.errno.rawValue) else {
+          throw Complaint("standard input: \(error)")
+        }
+        printToStandardError("a line that is longer than 1 MiB, or no valid UTF-8, is passed over\n")
+        hasFailed = true
+        continue
       }
       do throws(Complaint) {
         switch outcome {
@@ -52,7 +58,9 @@ struct Prompt {
         return
       } catch {
         commands.output.flush()
-        printToStandardError("\(error.description)\n")
+        // What a command line advises is a word here.
+        let text = error.description.replacing("(--help lists", with: "('help' lists")
+        printToStandardError("\(text)\n")
         hasFailed = true
       }
     }
@@ -67,6 +75,11 @@ struct Prompt {
     case "quit", "exit": return false
     default:
       let own = try syntax.parse(words)
+      if own.has("help") {
+        commands.output.write(Self.help)
+        return true
+      }
+      if own.operands.isEmpty { throw .usage("an option needs a command before it") }
       for option in ["server", "name"] where own.has(option) {
         throw .usage("--\(option) stands on the command line that has started this prompt")
       }

@@ -36,7 +36,14 @@ enum JournalPlace {
     var path = ""
     for part in folder.split(separator: "/") {
       path += "/\(part)"
-      if mkdir(path, 0o700) == 0 { continue }
+      let parent = path.dropLast(part.count + 1)
+      if mkdir(path, 0o700) == 0 {
+        // A new name is on disk only when the folder that it stands in is. See: fsync(2)
+        guard let above = try? Descriptor.open(parent.isEmpty ? "/" : String(parent), O_RDONLY | O_DIRECTORY),
+          fsync(above.number) == 0
+        else { throw Complaint("fsync \(parent): \(ErrorNumber.last)") }
+        continue
+      }
       let failure = ErrorNumber.last
       // A folder that is there already may stand where none could be made.
       var found = stat()

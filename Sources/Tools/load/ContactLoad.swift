@@ -28,6 +28,8 @@ struct ContactResult {
   var serverTime: UInt64?
   /// Contacts that were not shown as they were sent.
   var wrong = 0
+  /// Updates that the server's clock has not counted.
+  var refused: UInt64 = 0
   var failures = 0
   var reason: String?
   var interruption: Int32?

@@ -33,7 +33,8 @@ enum ContactsCommand {
     let output = Output(descriptor: STDOUT_FILENO)
     output.write(arguments["format"] == "json" ? json(results, target) : text(results, plan))
     output.flush()
-    return results.allSatisfy { $0.failures == 0 && $0.wrong == 0 } ? ExitStatus.success : ExitStatus.failure
+    return results.allSatisfy { $0.failures == 0 && $0.wrong == 0 && $0.refused == 0 }
+      ? ExitStatus.success : ExitStatus.failure
   }
 
   private static func measure(_ plan: ContactPlan, _ target: Target, _ interruption: Int32) throws
@@ -41,16 +42,28 @@ enum ContactsCommand {
   {
     switch target {
     case .running(let address):
-      return try ContactLoad(plan, to: address, interruption: interruption).run(meter: nil)
+      return try measure(plan, address, nil, interruption)
     case .command(let command, let places):
       let server = try ServerUnderLoad(command, on: places.server, interruption: interruption)
       let (address, meter) = (server.address, server.meter)
-      let result = Result {
-        try ContactLoad(plan, to: address, interruption: interruption).run(meter: meter)
-      }
+      let result = Result { try measure(plan, address, meter, interruption) }
       server.end()
       return try result.get()
     }
+  }
+
+  private static func measure(
+    _ plan: ContactPlan, _ address: SocketAddress, _ meter: (() -> UInt64?)?, _ interruption: Int32
+  ) throws -> ContactResult {
+    let before = try ServerClock.read(of: address, interruption: interruption)
+    var result = try ContactLoad(plan, to: address, interruption: interruption).run(meter: meter)
+    guard result.failures == 0, result.interruption == nil, let before,
+      let after = try ServerClock.read(of: address, interruption: interruption)
+    else { return result }
+    // A contact that was refused may be shown all the same, as it was sent later.
+    let counted = after >= before ? UInt64(after - before) : 0
+    result.refused = result.updates > counted ? result.updates - counted : 0
+    return result
   }
 
   private static func cost(_ results: [ContactResult]) -> Double? {
@@ -73,6 +86,7 @@ enum ContactsCommand {
       .init("seconds", .decimal(results.map(\.seconds).max() ?? 0)),
       .init("serverNanosecondsPerUpdate", cost(results).map { .number(Int64($0)) } ?? .null),
       .init("wrong", .number(results.reduce(0) { $0 + $1.wrong })),
+      .init("refused", .number(results.reduce(0) { $0 &+ $1.refused })),
       .init("failures", .number(results.reduce(0) { $0 + $1.failures })),
       .init("generatorBusy", .boolean(isBusy(results))),
     ]).line + "\n"
@@ -94,7 +108,9 @@ enum ContactsCommand {
       text +=
         "\(counted(failures, "connection")) failed; the first: \(results.lazy.compactMap(\.reason).first ?? "")\n"
     }
-    if wrong == 0, failures == 0 { text += "every contact was shown as it was sent last\n" }
+    let refused = results.reduce(0) { $0 &+ $1.refused }
+    if refused > 0 { text += "\(refused) Updates were refused: the server's clock has not counted them\n" }
+    if wrong == 0, failures == 0, refused == 0 { text += "every contact was shown as it was sent last\n" }
     if isBusy(results) { text += "the generator had no time left; the server may be faster\n" }
     return text
   }
