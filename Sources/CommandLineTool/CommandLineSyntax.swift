@@ -138,6 +138,21 @@ extension Complaint {
   }
 }
 
+/// The words of this process's command line, without its name.
+///
+/// - Returns: each as it was given.
+/// - Throws: where one of them is not valid UTF-8: repaired it would be another word.
+public func commandLineWords() throws(Complaint) -> [String] {
+  var words: [String] = []
+  for number in 1..<max(1, Int(CommandLine.argc)) {
+    guard let pointer = CommandLine.unsafeArgv[number], let word = String(validatingCString: pointer) else {
+      throw .usage("word \(number) of the command line is not valid UTF-8")
+    }
+    words.append(word)
+  }
+  return words
+}
+
 /// A command line taken apart.
 public struct Arguments: Sendable {
   public let command: String

@@ -15,8 +15,11 @@ extension SocketAddress {
       return
     }
     guard let colon = text.lastIndex(of: ":") else {
-      throw AddressMistake("'\(text)' has no port; write HOST:PORT")
+      throw AddressMistake(
+        UInt16(text) == nil
+          ? "'\(text)' has no port; write HOST:PORT" : "'\(text)' has no host; write 127.0.0.1:\(text)")
     }
+    if colon == text.startIndex { throw AddressMistake("'\(text)' has no host; write 127.0.0.1\(text)") }
     try self.init(
       host: String(text[..<colon]), port: try Self.port(text[text.index(after: colon)...], of: text))
   }

@@ -113,7 +113,7 @@ import Testing
       assert good.list() == book and len(s.log().splitlines()) == count, s.log()
       c = Client(s).s; c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
       address = "%s:%d" % c.getsockname(); c.close()
-      s.says("connection refused: " + address, "ECONNRESET")
+      s.says("connection lost: " + address, "ECONNRESET")
       assert os.path.getsize("j") == size + 540 and "\x1b" not in s.log()
       good.close(); assert s.stop() == 0
       print("right")
@@ -263,7 +263,7 @@ import Testing
       # However many links there are.
       s = Server("--in-memory"); peers = [dial(s.port) for _ in range(40)]
       for n, p in enumerate(peers): p.sendall(hello(1, "%02d" % n + "x" * 250)); take(p, 7)
-      os.kill(s.pid, signal.SIGUSR1); s.says("figures: ", "40 links"); until(lambda: len(s.lines("link figures: ")) == 40)
+      os.kill(s.pid, signal.SIGUSR1); s.says("figures: ", "links: 40"); until(lambda: len(s.lines("link figures: ")) == 40)
       print("right")
       """#)
   }

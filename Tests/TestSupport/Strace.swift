@@ -31,14 +31,14 @@ public enum Strace {
         var synced: Set<Substring> = []
         threads[thread] = lines.map(String.init).filter { line in
           if line.hasPrefix("fsync(") || line.hasPrefix("fdatasync(") {
-            synced.insert(line.drop { $0 != "(" }.dropFirst().prefix { $0 != ")" })
+            synced.insert(line.drop { $0 != "(" }.dropFirst().prefix { $0.isNumber })
             return true
           }
           // A signal to itself is no word between two programs.
           if line.hasPrefix("kill(\(thread),") { return false }
           // In the middle of it the program was killed.
           if line.contains("<unfinished ...>") { return false }
-          return concernsSocket(line) || synced.contains { line.hasPrefix("write(\($0),") }
+          return concernsSocket(line) || synced.contains { line.hasPrefix("write(\($0)<") }
         }.map(plain)
       }
       return threads

@@ -41,7 +41,8 @@ public final class ContactClient {
     do throws(SystemCallError) {
       socket = try Descriptor.connected(to: server, patience: Self.patience, interruption: interruption)
     } catch {
-      throw ClientFailure("\(error)", isInterruption: error.errno.rawValue == EINTR)
+      let advice = error.errno.rawValue == ECONNREFUSED ? "; no server listens there" : ""
+      throw ClientFailure("\(error)\(advice)", isInterruption: error.errno.rawValue == EINTR)
     }
     buffer = .allocate(byteCount: 256 * 1024, alignment: 16)
     unread = UnsafeRawBufferPointer(rebasing: buffer[..<0])
@@ -110,7 +111,8 @@ public final class ContactClient {
       }
       if count == 0 {
         throw ClientFailure(
-          "\(server) has closed the connection before the answer was whole; its log may say why")
+          "\(server) has closed the connection before the answer was whole; its log may say why, if it is a contact-server"
+        )
       }
       try wait(for: POLLIN, "recv", .last)
     }
@@ -126,7 +128,8 @@ public final class ContactClient {
     ]
     let count = poll(&entries, 2, Self.patience)
     if count == 0 {
-      throw ClientFailure("\(server) has done nothing for \(Self.patience / 1000) seconds")
+      throw ClientFailure(
+        "\(server) has done nothing for \(Self.patience / 1000) seconds; is that a contact-server?")
     }
     if count > 0, entries[0].revents == 0 { throw ClientFailure("interrupted", isInterruption: true) }
   }

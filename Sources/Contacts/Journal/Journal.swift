@@ -281,7 +281,8 @@ public final class Journal {
   /// - Throws: why it was given up. This file is as it was.
   func compact(_ book: Book) throws(SystemCallError) -> Bool? {
     // More than what has come since the last piece: else it would never catch up with clients that do not pause.
-    let piece = max(1 << 20, 4 * Int(clamping: length - min(length, lengthAtPiece)))
+    let come = compaction == nil ? 0 : length - min(length, lengthAtPiece)
+    let piece = max(1 << 20, 4 * Int(clamping: come))
     lengthAtPiece = length
     do throws(SystemCallError) {
       guard let copy = compaction else {

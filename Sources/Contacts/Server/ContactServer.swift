@@ -107,7 +107,7 @@ public final class ContactServer {
     accept = { [unowned self] in accepted($0, from: $1) }
     limit.isReached = { [unowned self] in log.shortage("\(options.maxConnections) connections are open") }
     listener.onShortage = { [unowned self] in log.shortage("accept4: \($0)") }
-    signals = try LoopSignals([SIGTERM, SIGINT, SIGUSR1], on: loop) { [unowned self] in obey($0) }
+    signals = try LoopSignals([SIGTERM, SIGINT, SIGHUP, SIGUSR1], on: loop) { [unowned self] in obey($0) }
     retry = try LoopTimer(on: loop) { [unowned self] _ in tryJournalAgain() }
     compaction = try LoopTimer(on: loop) { [unowned self] _ in compact() }
     let (beats, sweeps) = (
@@ -237,7 +237,10 @@ public final class ContactServer {
   /// Another server has answered in full after a salvage: that is noted where it outlives a restart.
   private func noteAnswered() {
     guard let journal, journal.awaitsAnswer, !replica.awaitsAnswer, !replica.isJournalFailing else { return }
-    do throws(SystemCallError) { try journal.noteAnswered() } catch {
+    do throws(SystemCallError) {
+      try journal.noteAnswered()
+      log.salvageIsOver()
+    } catch {
       replica.failed()
       log.journalFails("\(error)")
       retry?.start(milliseconds: Self.retryTime)

@@ -28,6 +28,8 @@ final class PeerConnection: EventHandler {
   /// Whether a client waits for an answer, or for the rest of it. Nothing more is read from it meanwhile.
   private(set) var isListing = false
   private var interest = Readiness.readable
+  /// Whether a link was told to be up.
+  private var isUp = false
   private var isDraining = false
   /// All was sent, FIN included; the other's end is waited for.
   private(set) var isFinished = false
@@ -80,8 +82,16 @@ final class PeerConnection: EventHandler {
     let link = server.replica.open()
     link.connection = self
     phase = .link(link)
-    server.log.linkUp(self)
+    // Whoever was dialled may be no contact server: it has to say something first.
+    if dialler == nil { hasSpoken() }
     return link
+  }
+
+  /// The other side of a link has said something that makes sense.
+  private func hasSpoken() {
+    if isUp { return }
+    isUp = true
+    server.log.linkUp(self)
   }
 
   /// The server has let go of it.
@@ -94,10 +104,13 @@ final class PeerConnection: EventHandler {
   /// Ends it, for a reason that is logged.
   func fail(_ reason: String) {
     guard !isClosed else { return }
-    if link != nil {
-      server.log.linkDown(self, reason)
-    } else {
+    if link == nil {
       server.log.refused(self, reason)
+    } else if isUp {
+      server.log.linkDown(self, reason)
+    } else if let address {
+      server.log.cannotDial(
+        address, "\(address) has never said anything that makes sense: \(reason); is that a contact-server?")
     }
     server.end(self)
   }
@@ -219,7 +232,10 @@ final class PeerConnection: EventHandler {
     var hasTaken = false
     while let message = try messages.next(from: &bytes) {
       let isChange = try server.replica.received(message, on: link)
-      if !hasTaken { dialler?.heard() }
+      if !hasTaken {
+        dialler?.heard()
+        hasSpoken()
+      }
       hasTaken = true
       switch message {
       case .heartBeat: lastHeartBeat = server.now

@@ -15,12 +15,12 @@ struct ServerLog {
   private var budget = Self.perSecond
   private var millisecond = 0
   /// Notes on the replication that may still be told in this second, and those that were not.
-  private var noteBudget = Self.perSecond
+  private var noteBudget = Self.notesPerSecond
   private var notesMore = 0
   /// Milliseconds until a shortage may be told again.
   private var shortage = 0
 
-  private static let perSecond = 10
+  private static let (perSecond, notesPerSecond) = (10, 100)
 
   init(_ write: @escaping (ServerEvent) -> Void) { self.write = write }
 
@@ -44,7 +44,7 @@ struct ServerLog {
     guard millisecond >= 1000 else { return }
     millisecond = 0
     budget = Self.perSecond
-    noteBudget = Self.perSecond
+    noteBudget = Self.notesPerSecond
     if notesMore > 0 {
       add("replication", "\(notesMore) more events in the last second", [("count", .number(notesMore))])
       notesMore = 0
@@ -117,6 +117,12 @@ struct ServerLog {
     add(
       "journal works",
       "it can be written again, and other servers are asked for what they have sent meanwhile")
+  }
+
+  mutating func salvageIsOver() {
+    add(
+      "salvage over",
+      "clients' Updates are taken again: another server has answered in full, or the loss is accepted")
   }
 
   mutating func compacted(from before: UInt64, to after: UInt64) {

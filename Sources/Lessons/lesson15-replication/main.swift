@@ -97,7 +97,7 @@ func add(_ contact: String, _ phone: String, at server: Server) {
     var rest = bytes
     do throws(ProtocolViolation) {
       while let message = try server.reader.next(from: &rest) {
-        say("\(other.name) → \(server.name)  \(describe(message))")
+        say("\(other.name) → \(server.name): \(describe(message))")
         try server.replica.received(message, on: link)
         server.replica.synced()
         table()
@@ -108,12 +108,12 @@ func add(_ contact: String, _ phone: String, at server: Server) {
 
 func describe(_ message: ServerMessage) -> String {
   switch message {
-  case .update(let clock, let contact): "Update  clock \(clock), \(title(contact))"
-  case .heartBeat(let status, let clock): "HeartBeat  \(status), clock \(clock)"
-  case .updateClock(let clock): "UpdateClock  \(clock)"
+  case .update(let clock, let contact): "Update, clock \(clock), \(title(contact))"
+  case .heartBeat(let status, let clock): "HeartBeat, \(status), clock \(clock)"
+  case .updateClock(let clock): "UpdateClock, \(clock)"
   case .askForUpdate: "AskForUpdate"
-  case .answer(let count): "an answer  ContactLen \(count)"
-  case .record(let clock, let contact): "a record of it  clock \(clock), \(title(contact))"
+  case .answer(let count): "an answer, ContactLen \(count)"
+  case .record(let clock, let contact): "a record of it, clock \(clock), \(title(contact))"
   }
 }
 

@@ -153,6 +153,10 @@ struct Commands {
       output.write(CSV.line(["user", "contact", "phone"]))
       for entry in entries { output.write(CSV.line([entry.user, entry.contact, entry.phone])) }
     default:
+      if entries.isEmpty {
+        output.write("no contacts\n")
+        return
+      }
       let rows = [["USER", "CONTACT", "PHONE"]] + entries.map { [$0.user, $0.contact, $0.phone] }
       let widths = (0..<2).map { column in rows.map { $0[column].columns }.max() ?? 0 }
       for row in rows {

@@ -28,7 +28,7 @@ let syntax = CommandLineSyntax(
   operands: "[add CONTACT PHONE | list | import FILE.csv | watch]", mixesOperands: true)
 
 func run() throws(Complaint) -> Int32 {
-  let arguments = try syntax.parse(Array(CommandLine.arguments.dropFirst()))
+  let arguments = try syntax.parse(try commandLineWords())
   if arguments.has("help") {
     print(syntax.help(width: Terminal(descriptor: STDOUT_FILENO).width), terminator: "")
     return ExitStatus.success
@@ -38,6 +38,9 @@ func run() throws(Complaint) -> Int32 {
   }
   let server: SocketAddress
   do throws(AddressMistake) { server = try SocketAddress(place) } catch { throw .usage("--server: \(error)") }
+  if server.port == 0, server.family != AF_UNIX {
+    throw .usage("--server \(place): nobody listens on port 0")
+  }
   let ownName = arguments["name"] ?? loginName()
   let hello: Hello
   do throws(ProtocolViolation) { hello = try Hello(.client, name: ownName) } catch {

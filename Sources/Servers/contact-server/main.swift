@@ -39,7 +39,7 @@ let syntax = CommandLineSyntax(
   ])
 
 func run() throws(Complaint) {
-  let arguments = try syntax.parse(Array(CommandLine.arguments.dropFirst()))
+  let arguments = try syntax.parse(try commandLineWords())
   if arguments.has("help") {
     print(syntax.help(width: Terminal(descriptor: STDOUT_FILENO).width), terminator: "")
     return
@@ -61,7 +61,7 @@ func run() throws(Complaint) {
   let book = Book()
   let path = arguments.has("in-memory") ? nil : try JournalPlace.path(arguments)
   let journal = try path.map { path throws(Complaint) in
-    try open(path, salvages: arguments.has("salvage"), into: book, log)
+    try open(path, isNamed: arguments.has("journal"), salvages: arguments.has("salvage"), into: book, log)
   }
   let replica = Replica(book, awaitsAnswer: journal?.awaitsAnswer ?? false)
   if replica.awaitsAnswer {
@@ -127,12 +127,19 @@ func options(_ arguments: Arguments) throws(Complaint) -> ServerOptions {
 }
 
 /// Opens the journal, and tells what was found in it.
-func open(_ path: String, salvages: Bool, into book: Book, _ log: EventLog) throws(Complaint) -> Journal {
+func open(_ path: String, isNamed: Bool, salvages: Bool, into book: Book, _ log: EventLog) throws(Complaint)
+  -> Journal
+{
   let (journal, findings): (Journal, Journal.Findings)
   do throws(JournalProblem) {
     (journal, findings) = try Journal.open(path, salvages: salvages, into: book)
   } catch {
-    throw Complaint("the journal \(path): \(error)")
+    var advice = ""
+    if case .inUse = error, !isNamed {
+      advice =
+        "; it is called after --name: another --name, or --journal FILE, gives this one a journal of its own"
+    }
+    throw Complaint("the journal \(path): \(error)\(advice)")
   }
   var fields: [JSON.Member] = [
     .init("path", .string(path)), .init("contacts", .number(book.count)),
