@@ -200,7 +200,8 @@ import Testing
       assert all(0.8 < end - at < 10 for at, end in visits[1:]), visits
       # It is well once more: the next wait is a short one, where it would be 4 s at least.
       a = visit(heartbeat(0)); b = visit(); assert 0.45 < b[0] - a[1] < 3.5, b[0] - a[1]
-      assert busy.end is None and slow.send(b"x"); assert len(s.lines("peer not reached", address, "is silent for three", "is that a contact-server?")) >= 5
+      assert busy.end is None and slow.send(b"x"); until(lambda: len(s.lines("peer not reached", address, "is silent for three", "is that a contact-server?")) >= 5)
+      assert len(s.lines("link up", address)) == len(s.lines("link down", address)) == 1
       print("right")
       """#)
   }
