@@ -142,6 +142,11 @@ static inline int clinux_begin_sync(int fd, long offset, long count) {
   return (int)syscall(SYS_sync_file_range, (long)fd, offset, count, 2L /* SYNC_FILE_RANGE_WRITE */);
 }
 
+/// Keeps room on the disk for a part of a file, and leaves the file's length alone. See: fallocate(2)
+static inline int clinux_reserve(int fd, long offset, long count) {
+  return (int)syscall(SYS_fallocate, (long)fd, 1L /* FALLOC_FL_KEEP_SIZE */, offset, count);
+}
+
 /// See: unshare(2)
 static inline int clinux_unshare(int flags) { return (int)syscall(SYS_unshare, (long)flags); }
 
