@@ -75,8 +75,6 @@ public final class Tracer {
     var isNewlyAttached = false
     /// It runs on by itself.
     var isLetGo = false
-    /// When it was last let go on from a stop.
-    var resumed: UInt64 = 0
     /// What is to be put right at its call's exit.
     var shortening: Shortening?
     /// What its call is to return in place of its own result.
@@ -113,8 +111,6 @@ public final class Tracer {
   private var turn: pid_t?
   private var postponed: [(thread: pid_t, status: Int32)] = []
   private var stops = 0
-  /// When nothing was left to be looked at: a thread that was let go on since then stood still when what is seen now happened.
-  private var lastIdle: UInt64 = 0
   private var lastInterruption: (signal: Int32, time: UInt64) = (0, 0)
   /// Signals on their way to a process's first thread, with what came with them.
   private var redirected: [pid_t: [Int32: siginfo_t]] = [:]
@@ -325,7 +321,6 @@ public final class Tracer {
           return event
         }
       } else if thread == 0 {
-        lastIdle = monotonicNanoseconds()
         if let event = wait(milliseconds: quietAfter, for: waited) { return event }
       } else if ErrorNumber.last.rawValue == ECHILD {
         return nil
@@ -512,7 +507,6 @@ public final class Tracer {
       inject(into: stop.thread)
       threads[stop.thread]?.call?.entered = monotonicNanoseconds()
     }
-    threads[stop.thread]?.resumed = monotonicNanoseconds()
     if clinux_ptrace(stop.request, stop.thread, 0, UInt(stop.signal)) != -1 { return }
     let failure = ErrorNumber.last
     // ESRCH: killed while it stood still. Its end is reported like any other.
@@ -601,8 +595,8 @@ public final class Tracer {
     }
     // SI_USER or SI_KERNEL: sent to the process.
     guard [0, 0x80].contains(info.si_code), let first = threads[process], !first.isExiting, !first.isLetGo,
-      redirected[process]?[signal] == nil, let status = ProcessStatus(of: process),
-      first.resumed >= lastIdle || status.state == "t", status.has(signal, in: "SigBlk") == false
+      redirected[process]?[signal] == nil,
+      ProcessStatus(of: process)?.has(signal, in: "SigBlk") == false
     else { return false }
     redirected[process, default: [:]][signal] = info
     return clinux_tgkill(process, process, signal) == 0
