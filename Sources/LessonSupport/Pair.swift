@@ -15,7 +15,7 @@ public func waitUntilAsleep(_ process: pid_t) {
 ///   - arguments: its options.
 ///   - input: what it gets as its descriptor 0; this program's own unless given.
 /// - Returns: its process id.
-public func startBeside(_ program: String, _ arguments: [String] = [], input: Int32 = STDIN_FILENO) -> pid_t {
+public func startBeside(_ program: String, _ arguments: [String] = [], input: Int32 = 0) -> pid_t {
   let itself = destination(ofLink: "/proc/self/exe") ?? ""
   let path =
     itself.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/")
