@@ -27,6 +27,30 @@ public final class LineEditor {
   /// The lines of this session, the oldest first: no empty ones, none twice in a row, the latest thousand.
   public private(set) var history: [String] = []
 
+  /// Something else that happens while a line is waited for.
+  public struct Companion {
+    public enum Step {
+      case nothing
+      /// Lines to be written above the prompt, or as they come where there is none.
+      case show(String)
+      /// `readLine` returns `end`: there is nothing to be typed for any more.
+      case end
+    }
+
+    let events: () -> [pollfd]
+    let step: () -> Step
+
+    /// - Parameters:
+    ///   - events: what to wait for besides the input.
+    ///   - step: is called when one of these is ready, and twice a second.
+    public init(events: @escaping () -> [pollfd], step: @escaping () -> Step) {
+      self.events = events
+      self.step = step
+    }
+  }
+
+  public var companion: Companion?
+
   private let input: Int32
   private let output: Int32
   private let inputIsTerminal: Bool
@@ -109,9 +133,16 @@ public final class LineEditor {
       // Only what is there when no more is waiting: of a long paste not every step.
       try draw(line, prompt, then: rings ? "\u{7}" : "")
       switch try receive(timeout: keys.isWithinEscape ? Self.escapeTime : -1) {
-      case nil: keys.giveUp()
-      case 0: return .end
-      default: break
+      case .nothing: keys.giveUp()
+      case .bytes(0): return .end
+      case .bytes: break
+      case .companion(.nothing): break
+      case .companion(.show(let text)):
+        let lines = text.split(separator: "\n", omittingEmptySubsequences: false).joined(separator: "\r\n")
+        try write("\r\u{1b}[K\(lines)\r\n")
+      case .companion(.end):
+        try draw(line, prompt, then: "\r\n")
+        return .end
       }
     }
   }
@@ -198,7 +229,7 @@ public final class LineEditor {
   /// Ctrl-D typed before the terminal was taken lies among the other bytes as a NUL: the kernel meant it for a reader of whole
   /// lines.
   private func receiveTypedAhead() throws(SystemCallError) {
-    guard let count = try receive(timeout: 0) else { return }
+    guard case .bytes(let count) = try receive(timeout: 0) else { return }
     for place in pending.indices.suffix(count) where pending[place] == 0 { pending[place] = 4 }
   }
 
@@ -248,11 +279,15 @@ public final class LineEditor {
           throw Self.tooLong
         }
       }
-      if try receive(timeout: -1) == 0 {
+      switch try receive(timeout: -1) {
+      case .bytes(0):
         let bytes = pending[next...]
         next = pending.count
         passesOver = false
         return bytes.isEmpty ? .end : .line(try text(of: bytes))
+      case .companion(.show(let text)): try write(text + "\n")
+      case .companion(.end): return .end
+      case .bytes, .nothing, .companion(.nothing): break
       }
       searched = next + unended
     }
@@ -272,23 +307,42 @@ public final class LineEditor {
 
   // MARK: Bytes
 
-  /// Appends what there is to `pending`, and returns how many bytes: 0 at the end of the input, nil where none came within
-  /// `timeout` milliseconds, -1 for as long as it takes.
-  private func receive(timeout: Int32) throws(SystemCallError) -> Int? {
+  private enum Received {
+    /// So many were appended to `pending`: 0 at the end of the input.
+    case bytes(Int)
+    /// None came within the time.
+    case nothing
+    case companion(Companion.Step)
+  }
+
+  /// Appends what there is to `pending`, within `timeout` milliseconds, -1 for as long as it takes. Where there is a companion it has
+  /// its turn.
+  private func receive(timeout: Int32) throws(SystemCallError) -> Received {
     pending.removeSubrange(..<next)
     next = 0
     var chunk = [UInt8](repeating: 0, count: 16 * 1024)
     while true {
-      var entry = pollfd(fd: input, events: Int16(POLLIN), revents: 0)
-      if try systemCall("poll", "\(input)", { poll(&entry, 1, timeout) }) == 0 { return nil }
+      let beside = timeout < 0 ? companion?.events() ?? [] : []
+      var entries = [pollfd(fd: input, events: Int16(POLLIN), revents: 0)] + beside
+      let most: Int32 = timeout < 0 && companion != nil ? 500 : timeout
+      let count = try systemCall("poll", "\(input)") { poll(&entries, nfds_t(entries.count), most) }
+      if timeout < 0, let companion, count == 0 || entries.dropFirst().contains(where: { $0.revents != 0 }) {
+        // What is shown first has come first: a line that was typed meanwhile is read the next time.
+        switch companion.step() {
+        case .nothing: if entries[0].revents == 0 { continue }
+        case let step: return .companion(step)
+        }
+      }
+      if count == 0 { return .nothing }
+      if entries[0].revents == 0 { continue }
       do throws(SystemCallError) {
         let count = try systemCall("read", "\(input)") { read(input, &chunk, chunk.count) }
         pending += chunk[..<count]
-        return count
+        return .bytes(count)
       } catch {
         switch error.errno.rawValue {
         case EAGAIN: continue  // another reader of a shared, non-blocking descriptor was faster
-        case EIO where inputIsTerminal: return 0  // it has hung up
+        case EIO where inputIsTerminal: return .bytes(0)  // it has hung up
         default: throw error
         }
       }

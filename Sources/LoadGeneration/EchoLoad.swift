@@ -10,6 +10,8 @@ public final class EchoLoad {
   private var connections: [LoadConnection] = []
   /// What messages are cut from: each begins at another place.
   let bytes: UnsafeMutableRawBufferPointer
+  /// The same as they are sent: masked, where there is a mask.
+  let sentBytes: UnsafeMutableRawBufferPointer
   private(set) var isCounting = false
   private var isOver = false
   private(set) var begin: UInt64 = 0
@@ -41,30 +43,39 @@ public final class EchoLoad {
   ///   - meter: what the server has taken of processors until now, in nanoseconds.
   ///   - interruption: a descriptor that ends the dialling when it becomes readable.
   ///   - progress: is called each second with what has come so far.
-  /// - Throws: what stands in the way of the first connection, or EINTR. Those that fail later are counted.
+  /// - Throws: what stands in the way of the first connection, or EINTR of a call. Those that fail later are counted.
   public init(
     _ plan: LoadPlan, to address: SocketAddress, meter: (() -> UInt64?)? = nil, interruption: Int32 = -1,
     progress: ((LoadResult) -> Void)? = nil
-  ) throws(SystemCallError) {
+  ) throws {
     self.plan = plan
     self.meter = meter
     self.progress = progress
     loop = try EventLoop()
     bytes = .allocate(byteCount: plan.size + Self.places, alignment: 16)
+    sentBytes = .allocate(byteCount: plan.size + Self.places, alignment: 16)
     Self.fill(bytes)
+    sentBytes.copyMemory(from: UnsafeRawBufferPointer(bytes))
+    if let mask = plan.envelope?.mask, mask.count == 4 {
+      for place in sentBytes.indices { sentBytes[place] ^= mask[place & 3] }
+    }
     for number in 0..<plan.connections {
-      do throws(SystemCallError) {
+      do {
         let socket = try Descriptor.connected(
           to: address, patience: Self.patience, interruption: interruption)
+        try plan.envelope?.open(socket.number)
         connections.append(try LoadConnection(number, socket, load: self))
       } catch {
-        if error.errno.rawValue == EINTR || number == 0 { throw error }
+        if (error as? SystemCallError)?.errno.rawValue == EINTR || number == 0 { throw error }
         fail("\(error)")
       }
     }
   }
 
-  deinit { bytes.deallocate() }
+  deinit {
+    bytes.deallocate()
+    sentBytes.deallocate()
+  }
 
   /// Bytes without a pattern; which ones is of no matter.
   private static func fill(_ bytes: UnsafeMutableRawBufferPointer) {

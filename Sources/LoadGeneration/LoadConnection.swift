@@ -12,7 +12,10 @@ final class LoadConnection: EventHandler {
   private var dueFrom = 0
   private var sequenceOut: UInt64 = 0
   private var sequenceIn: UInt64 = 0
-  /// Of the message that is being sent; the whole size where none is.
+  /// What stands before each message that is sent, and before each that comes back.
+  private let headerOut: [UInt8]
+  private let headerIn: [UInt8]
+  /// Of the message that is being sent, header and all; the whole size where none is.
   private var sent: Int
   private var received = 0
   private var isRight = true
@@ -25,7 +28,9 @@ final class LoadConnection: EventHandler {
     self.number = number
     self.load = load
     self.socket = socket
-    sent = load.plan.size
+    headerOut = load.plan.envelope?.sent ?? []
+    headerIn = load.plan.envelope?.received ?? []
+    sent = load.plan.size + headerOut.count
     try load.loop.add(self.socket.number, for: .readable, self)
   }
 
@@ -42,12 +47,13 @@ final class LoadConnection: EventHandler {
 
   /// Where message `sequence` of this connection stands in the bytes.
   private func place(_ sequence: UInt64) -> Int {
-    (number &* 251 &+ Int(truncatingIfNeeded: sequence) &* 17) & (EchoLoad.places - 1)
+    // At a mask's beginning.
+    (number &* 251 &+ Int(truncatingIfNeeded: sequence) &* 17) & (EchoLoad.places - 4)
   }
 
   /// Sends what is due, as far as there is room for it.
   func send() {
-    let size = load.plan.size
+    let size = load.plan.size + headerOut.count
     while !hasEnded {
       if sent == size {
         guard due.count - dueFrom < load.plan.pipelining, let time = load.due(sequenceOut, of: number) else {
@@ -57,9 +63,7 @@ final class LoadConnection: EventHandler {
         sent = 0
         sequenceOut &+= 1
       }
-      let count = Glibc.send(
-        socket.number, load.bytes.baseAddress.map { $0 + place(sequenceOut &- 1) + sent }, size - sent,
-        Int32(MSG_NOSIGNAL))
+      let count = sendRest(of: sequenceOut &- 1)
       if count < 0 {
         let failure = ErrorNumber.last
         guard [EAGAIN, EINTR].contains(failure.rawValue) else { return end("send: \(failure)") }
@@ -71,6 +75,43 @@ final class LoadConnection: EventHandler {
     watch(false)
   }
 
+  /// Hands to the kernel what is left of a message: with its header, where that was not sent yet, in the same call.
+  private func sendRest(of sequence: UInt64) -> Int {
+    let size = load.plan.size
+    let payload = load.sentBytes.baseAddress.map { $0 + place(sequence) }
+    guard sent < headerOut.count else {
+      let from = sent - headerOut.count
+      return Glibc.send(socket.number, payload.map { $0 + from }, size - from, Int32(MSG_NOSIGNAL))
+    }
+    return headerOut.withUnsafeBytes { header in
+      let head = UnsafeMutableRawPointer(mutating: header.baseAddress.map { $0 + sent })
+      var parts = [
+        iovec(iov_base: head, iov_len: header.count - sent), iovec(iov_base: payload, iov_len: size),
+      ]
+      return parts.withUnsafeMutableBufferPointer { parts in
+        var message = msghdr()
+        message.msg_iov = parts.baseAddress
+        message.msg_iovlen = parts.count
+        return sendmsg(socket.number, &message, Int32(MSG_NOSIGNAL))
+      }
+    }
+  }
+
+  /// What has to come back, from a place in a message, header and all: as many bytes as lie in a row, and are not more than `most`.
+  private func compare(_ got: UnsafeRawPointer, most: Int) -> (count: Int, isRight: Bool) {
+    if received < headerIn.count {
+      let count = min(headerIn.count - received, most)
+      return (
+        count,
+        headerIn.withUnsafeBytes { memcmp($0.baseAddress.map { $0 + received } ?? got, got, count) == 0 }
+      )
+    }
+    let from = received - headerIn.count
+    let count = min(load.plan.size - from, most)
+    guard let expected = load.bytes.baseAddress else { return (count, false) }
+    return (count, memcmp(expected + place(sequenceIn) + from, got, count) == 0)
+  }
+
   private func receive() {
     let buffer = load.loop.scratch
     let count = recv(socket.number, buffer.baseAddress, buffer.count, 0)
@@ -80,20 +121,25 @@ final class LoadConnection: EventHandler {
       return [EAGAIN, EINTR].contains(failure.rawValue) ? () : end("recv: \(failure)")
     }
     if load.isCounting { hasAnswered = true }
-    let size = load.plan.size
+    let size = load.plan.size + headerIn.count
     var from = 0
     while from < count {
       guard dueFrom < due.count else {
         load.noteWrong()
         return end("more has come back than was sent")
       }
-      let part = min(size - received, count - from)
-      let expected = load.bytes.baseAddress.map { $0 + place(sequenceIn) + received }
-      if let expected, let got = buffer.baseAddress, memcmp(got + from, expected, part) != 0 {
+      guard let got = buffer.baseAddress else { return }
+      let part = compare(got + from, most: count - from)
+      if !part.isRight {
         isRight = false
+        // A frame of another kind, or of another length: where the next message begins, nobody knows.
+        if received < headerIn.count {
+          load.noteWrong()
+          return end("something else came back than the message that was sent")
+        }
       }
-      received += part
-      from += part
+      received += part.count
+      from += part.count
       guard received == size else { break }
       load.done(from: due[dueFrom], isRight: isRight)
       dueFrom += 1

@@ -13,8 +13,31 @@ public struct LoadPlan: Sendable {
   /// With a rate a message's latency is counted from the time at which it was to be sent, be it sent later for want of room: a server
   /// that stands still for a second makes a second's worth of messages late, not one.
   public var rate: Double?
+  /// What stands around the messages of another protocol than echo's own.
+  public var envelope: Envelope?
 
   public init() {}
+
+  /// A protocol in which a message comes back behind another header than it was sent behind.
+  public struct Envelope: Sendable {
+    /// Before each message that is sent, and before each that comes back.
+    public var sent: [UInt8]
+    public var received: [UInt8]
+    /// Four bytes that each message is XORed with on its way to the server, over and over.
+    public var mask: [UInt8]
+    /// What has to be said first on a connection that was made; it throws where that is answered wrongly.
+    public var open: @Sendable (_ socket: Int32) throws -> Void
+
+    public init(
+      sent: [UInt8], received: [UInt8], mask: [UInt8],
+      open: @escaping @Sendable (_ socket: Int32) throws -> Void
+    ) {
+      self.sent = sent
+      self.received = received
+      self.mask = mask
+      self.open = open
+    }
+  }
 }
 
 /// What came of a load.

@@ -10,6 +10,27 @@ public protocol ConnectionLimit: AnyObject, Sendable {
   func giveBack()
 }
 
+/// The limit of a server that has one thread.
+public final class ThreadLimit: ConnectionLimit, @unchecked Sendable {
+  // One thread only has it.
+  private var left: Int
+  /// Is told when somebody has to wait.
+  public var isReached: () -> Void = {}
+
+  public init(_ most: Int) { left = most }
+
+  public func take() -> Bool {
+    if left <= 0 {
+      isReached()
+      return false
+    }
+    left -= 1
+    return true
+  }
+
+  public func giveBack() { left += 1 }
+}
+
 /// A listening socket on a loop.
 public final class Listener: EventHandler {
   private let socket: Descriptor

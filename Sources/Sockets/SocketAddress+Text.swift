@@ -125,5 +125,5 @@ extension SocketAddress {
 /// Why a text is no address.
 public struct AddressMistake: Error, Hashable, Sendable, CustomStringConvertible {
   public let description: String
-  init(_ description: String) { self.description = description }
+  public init(_ description: String) { self.description = description }
 }

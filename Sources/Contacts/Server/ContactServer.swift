@@ -33,11 +33,11 @@ public final class ContactServer {
   let replica: Replica
   let options: ServerOptions
   private let journal: Journal?
-  private let limit: Limit
+  private let limit: ThreadLimit
   private var listener: Listener?
   /// By descriptor.
   private var connections: [Int32: PeerConnection] = [:]
-  private var diallers: [PeerDialler] = []
+  private var diallers: [Redialler] = []
   /// Clients that have asked for all contacts, and wait for the sync.
   private var listeners: [PeerConnection] = []
   private var signals: LoopSignals?
@@ -62,23 +62,6 @@ public final class ContactServer {
   /// When it stops: how long a connection may move nothing, and how long all of it may last, in milliseconds.
   private static let (courtesy, longest) = (1000, 10_000)
 
-  private final class Limit: ConnectionLimit, @unchecked Sendable {
-    // One thread only has it.
-    private var left: Int
-    init(_ most: Int) { left = most }
-    /// Is told when somebody has to wait.
-    var isReached: () -> Void = {}
-    func take() -> Bool {
-      if left <= 0 {
-        isReached()
-        return false
-      }
-      left -= 1
-      return true
-    }
-    func giveBack() { left += 1 }
-  }
-
   /// Listens. From before that on signals are minded: whoever has seen where it listens may send one.
   ///
   /// - Parameters:
@@ -95,7 +78,7 @@ public final class ContactServer {
     self.replica = replica
     self.journal = journal
     log = ServerLog(write)
-    limit = Limit(options.maxConnections)
+    limit = ThreadLimit(options.maxConnections)
     loop = try EventLoop(scratchSize: 128 * 1024)
     room = .allocate(byteCount: 256 * 1024, alignment: 16)
     sweep = min(1000, max(20, options.heartbeat / 2))
@@ -118,7 +101,7 @@ public final class ContactServer {
     sweeps.start(milliseconds: sweep, repeats: true)
     timers = [beats, sweeps]
     replica.note = { [unowned self] in log.note($0, about: describe) }
-    for peer in options.peers { diallers.append(try PeerDialler(peer, of: self)) }
+    for peer in options.peers { diallers.append(try dialler(to: peer)) }
     loop.atTurnsEnd = { [unowned self] in endTurn() }
   }
 
@@ -129,7 +112,7 @@ public final class ContactServer {
   ///
   /// - Throws: where the loop cannot go on.
   public func run() throws(SystemCallError) {
-    for dialler in diallers { dialler.dial() }
+    for dialler in diallers { dialler.start(after: 0) }
     noteAnswered()
     compact()
     endTurn()
@@ -143,6 +126,18 @@ public final class ContactServer {
   private func accepted(_ socket: consuming Descriptor, from peer: SocketAddress?) {
     let connection = PeerConnection(socket, peer, self, dialledBy: nil)
     if !add(connection) { limit.giveBack() }
+  }
+
+  private func dialler(to peer: SocketAddress) throws(SystemCallError) -> Redialler {
+    try Redialler(peer, on: loop) { [unowned self] socket, dialler in
+      let connection = PeerConnection(socket, peer, self, dialledBy: dialler)
+      if add(connection) { return }
+      log.linkDown(connection, "it cannot be watched")
+      connection.close()
+      dialler.lost()
+    } failed: { [unowned self] reason in
+      log.cannotDial(peer, reason)
+    }
   }
 
   /// Watches a connection. False where that is impossible: then it is closed.

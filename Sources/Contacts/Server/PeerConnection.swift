@@ -14,7 +14,7 @@ final class PeerConnection: EventHandler {
   private let address: SocketAddress?
   private unowned let server: ContactServer
   /// Who has dialled it, where that was this server.
-  let dialler: PeerDialler?
+  let dialler: Redialler?
   private var phase = Phase.greeting
   private(set) var name = ""
   private var hello = MessageReader(HelloLanguage())
@@ -47,7 +47,7 @@ final class PeerConnection: EventHandler {
 
   init(
     _ socket: consuming Descriptor, _ address: SocketAddress?, _ server: ContactServer,
-    dialledBy dialler: PeerDialler?
+    dialledBy dialler: Redialler?
   ) {
     self.socket = socket
     self.address = address

@@ -7,7 +7,7 @@ import SystemCalls
 
 /// load contacts: Updates to a contact server.
 enum ContactsCommand {
-  static func run(_ arguments: Arguments, _ target: Target, _ interruption: borrowing Interruption) throws
+  static func run(_ arguments: Arguments, _ target: Target, _ interruption: Interruption) throws
     -> Int32
   {
     var plan = ContactPlan()

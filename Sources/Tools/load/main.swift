@@ -1,4 +1,4 @@
-// Puts a server under load, and says how it fared: load echo HOST:PORT, load contacts HOST:PORT
+// Puts a server under load, and says how it fared: load echo HOST:PORT, load websocket HOST:PORT, load contacts HOST:PORT
 
 import CLinux
 import CommandLineTool
@@ -6,6 +6,7 @@ import Glibc
 import LoadGeneration
 import Sockets
 import SystemCalls
+import WebSockets
 
 let name = "load"
 
@@ -13,15 +14,18 @@ let syntax = CommandLineSyntax(
   command: name,
   purpose:
     "'load echo' sends messages to an echo server, looks at every byte that comes back, and counts. A closed loop sends the next "
-    + "message when one has come back; with --rate messages are due at fixed times, and late ones count from then. 'load contacts' "
+    + "message when one has come back; with --rate messages are due at fixed times, and late ones count from then. 'load websocket' "
+    + "does the same with WebSocket messages, to the server's /ws. 'load contacts' "
     + "sends Updates to a contact server until a ListAll on each connection has shown the last of them. The server runs already, "
     + "or is started: with --server on one processor, while this runs on another.",
   options: [
-    .init("connections", value: "N", help: "connections at once (echo: 64, contacts: 50)"),
-    .init("size", value: "BYTES", help: "echo: bytes a message (64)"),
+    .init("connections", value: "N", help: "connections at once (echo, websocket: 64; contacts: 50)"),
+    .init("size", value: "BYTES", help: "echo, websocket: bytes a message (64)"),
     .init(
       "pipelining", value: "N",
-      help: "messages on their way at once on each connection (echo: 1; contacts: as many as it takes)"),
+      help:
+        "messages on their way at once on each connection (echo, websocket: 1; contacts: as many as it takes)"
+    ),
     .init("keys", value: "N", help: "contacts: so many different ones (1000)"),
     .init("name-size", value: "BYTES", help: "contacts: bytes of each name (20)"),
     .init("duration", value: "S", help: "seconds to count (2); a warm-up comes before"),
@@ -32,7 +36,7 @@ let syntax = CommandLineSyntax(
     .init("same-core", help: "server and generator share one processor"),
     .init("format", choices: ["text", "json"], help: "how to print it"),
   ],
-  operands: "echo|contacts [HOST:PORT]", mixesOperands: true)
+  operands: "echo|websocket|contacts [HOST:PORT]", mixesOperands: true)
 
 struct Measurement {
   let result: LoadResult
@@ -50,11 +54,12 @@ func run() throws -> Int32 {
     print(syntax.help(width: Terminal(descriptor: STDOUT_FILENO).width), terminator: "")
     return ExitStatus.success
   }
-  guard let what = arguments.operands.first, ["echo", "contacts"].contains(what),
+  guard let what = arguments.operands.first, ["echo", "websocket", "contacts"].contains(what),
     arguments.operands.count <= 2
   else {
     throw Complaint.usage(
-      "what is to be done? load echo HOST:PORT, load contacts HOST:PORT, or either with --server COMMAND")
+      "what is to be done? load echo HOST:PORT, load websocket HOST:PORT, load contacts HOST:PORT, or one of them with --server COMMAND"
+    )
   }
   var plan = LoadPlan()
   plan.connections = try arguments.number("connections", in: 1...100_000) ?? plan.connections
@@ -136,42 +141,30 @@ func run() throws -> Int32 {
   output.flush()
   return rows.allSatisfy(\.isClean) ? ExitStatus.success : ExitStatus.failure
 
+  func enveloped(_ address: SocketAddress) throws -> LoadPlan {
+    var plan = plan
+    if what == "websocket" {
+      plan.envelope = try webSocketEnvelope(plan.size, address, interruption: interruption.descriptor)
+    }
+    return plan
+  }
+
   func measure(_ command: String?, _ progress: @escaping (LoadResult) -> Void) throws -> LoadResult {
     guard let command else {
       guard let address else { throw Complaint.usage("which server?") }
-      return try EchoLoad(plan, to: address, interruption: interruption.descriptor, progress: progress).run()
+      return try EchoLoad(
+        enveloped(address), to: address, interruption: interruption.descriptor, progress: progress
+      ).run()
     }
     let server = try ServerUnderLoad(command, on: places.server, interruption: interruption.descriptor)
     let (place, meter) = (server.address, server.meter)
     let result = Result {
       try EchoLoad(
-        plan, to: place, meter: meter, interruption: interruption.descriptor, progress: progress
+        enveloped(place), to: place, meter: meter, interruption: interruption.descriptor, progress: progress
       ).run()
     }
     server.end()
     return try result.get()
-  }
-}
-
-/// The signals that end this program, blocked, and a descriptor that is readable when one has come.
-struct Interruption: ~Copyable {
-  private let signals: Descriptor
-  var descriptor: Int32 { signals.number }
-
-  init() throws(SystemCallError) {
-    var set = sigset_t()
-    sigemptyset(&set)
-    for signal in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&set, signal) }
-    pthread_sigmask(SIG_BLOCK, &set, nil)
-    signals = Descriptor(
-      owning: try systemCall("signalfd") { signalfd(-1, &set, Int32(SFD_CLOEXEC | SFD_NONBLOCK)) })
-  }
-
-  /// The signal that has come.
-  borrowing func signal() -> Int32? {
-    var info = signalfd_siginfo()
-    let size = MemoryLayout<signalfd_siginfo>.size
-    return read(signals.number, &info, size) == size ? Int32(bitPattern: info.ssi_signo) : nil
   }
 }
 

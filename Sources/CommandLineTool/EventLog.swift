@@ -1,42 +1,35 @@
-import CommandLineTool
-import Contacts
 import Glibc
 import SystemCalls
 
-/// Writes events to standard error, a line each, and never waits for whoever reads it: lines that nobody takes are counted instead.
-final class EventLog {
+/// Writes events, a line each, and never waits for whoever reads it: lines that nobody takes are counted instead.
+public final class EventLog {
+  private let descriptor: Int32
   private let isJSON: Bool
   private var dropped = 0
 
-  init(isJSON: Bool) { self.isJSON = isJSON }
-
-  func write(_ event: ServerEvent) {
-    let members = event.fields.map { field in
-      let value: JSON =
-        switch field.value {
-        case .text(let text): .string(text)
-        case .number(let number): .number(number)
-        case .flag(let flag): .boolean(flag)
-        }
-      return JSON.Member(field.name, value)
-    }
-    write(event.name, event.text, members)
+  /// - Parameters:
+  ///   - descriptor: where to.
+  ///   - isJSON: an object a line, for programs.
+  public init(_ descriptor: Int32 = STDERR_FILENO, isJSON: Bool = false) {
+    self.descriptor = descriptor
+    self.isJSON = isJSON
   }
 
-  func write(_ event: String, _ text: String, _ fields: [JSON.Member] = []) {
+  /// Writes what has happened, the rest of the sentence for people, and the same for programs.
+  public func write(_ event: String, _ text: String, _ fields: [JSON.Member] = []) {
     var line = ""
     if dropped > 0 {
       line = self.line("lines lost", "\(dropped), for nobody read them", [.init("count", .number(dropped))])
     }
     line += self.line(event, text, fields)
     // A pipe that can be written to has room for PIPE_BUF bytes, and whatever else it is takes all or fails. See: pipe(7)
-    var entry = pollfd(fd: STDERR_FILENO, events: Int16(POLLOUT), revents: 0)
+    var entry = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
     guard line.utf8.count <= Int(PIPE_BUF), poll(&entry, 1, 0) == 1 else {
       dropped += 1
       return
     }
     dropped = 0
-    printToStandardError(line)
+    line.withUTF8 { try? writeAll(UnsafeRawBufferPointer($0), to: descriptor) }
   }
 
   private func line(_ event: String, _ text: String, _ fields: [JSON.Member]) -> String {

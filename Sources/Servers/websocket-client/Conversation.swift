@@ -1,0 +1,150 @@
+import CommandLineTool
+import Glibc
+import Sockets
+import SystemCalls
+import WebSockets
+
+/// What is said over a WebSocket, and shown.
+final class Conversation {
+  private let client: WebSocketClient
+  private let interruption: Interruption
+  private let output = Output(descriptor: STDOUT_FILENO)
+  private let isAtTerminal = Terminal(descriptor: STDOUT_FILENO).isTerminal
+  /// What has come and was not shown yet.
+  private var lines: [String] = []
+  private var hasFailed = false
+  private var signal: Int32?
+
+  init(_ client: WebSocketClient, _ interruption: Interruption) {
+    self.client = client
+    self.interruption = interruption
+    client.received = { [unowned self] kind, bytes in show(kind, bytes) }
+    output.interruption = interruption.descriptor
+  }
+
+  func send(_ message: Message) throws(WebSocketFailure) {
+    client.session.send(message.text)
+    client.session.flush()
+  }
+
+  /// Reads commands until one says that it is enough.
+  func prompt() throws(WebSocketFailure) {
+    let editor = LineEditor()
+    editor.companion = LineEditor.Companion(
+      events: { [client, interruption] in
+        let interest = client.session.interest
+        var events: Int32 = interest.contains(.readable) ? POLLIN : 0
+        if interest.contains(.writable) { events |= POLLOUT }
+        return [
+          pollfd(fd: client.session.number, events: Int16(events), revents: 0),
+          pollfd(fd: interruption.descriptor, events: Int16(POLLIN), revents: 0),
+        ]
+      },
+      step: { [unowned self] in step() })
+    if isAtTerminal { printNow("open; \(Message.Line.summary)\n") }
+    while client.ending == nil, signal == nil {
+      let outcome: LineEditor.Outcome
+      do throws(SystemCallError) { outcome = try editor.readLine(prompt: "websocket> ") } catch {
+        // That line was too long, or no UTF-8; the next one may be better.
+        guard [EMSGSIZE, EILSEQ].contains(error.errno.rawValue) else {
+          return complain("standard input: \(error)")
+        }
+        complain("a line that is longer than 1 MiB, or no valid UTF-8, is not sent")
+        continue
+      }
+      switch outcome {
+      case .line(let line): if try perform(line) { continue }
+      case .interrupted: signal = SIGINT
+      case .end: break
+      }
+      break
+    }
+    if client.ending == nil { try client.close(signal == nil ? .normal : .goingAway) }
+  }
+
+  /// False where it was the last one.
+  private func perform(_ line: String) throws(WebSocketFailure) -> Bool {
+    let asked: Message.Line
+    do throws(Complaint) { asked = try Message.Line(line) } catch {
+      complain(error.description)
+      return true
+    }
+    switch asked {
+    case .nothing: break
+    case .quit: return false
+    case .help: printNow(Message.Line.summary + "\n")
+    case .message(let message):
+      try send(message)
+      // A server that takes nothing is not to have all of a file wait for it here.
+      while client.ending == nil, client.session.waiting > 256 * 1024 { try client.wait() }
+      client.work()
+      flush()
+    }
+    return true
+  }
+
+  private func step() -> LineEditor.Companion.Step {
+    if let signal = interruption.signal() {
+      self.signal = signal
+      return .end
+    }
+    client.work()
+    if isAtTerminal, !lines.isEmpty {
+      defer { lines = [] }
+      return .show(lines.joined(separator: "\n"))
+    }
+    flush()
+    return client.ending == nil ? .nothing : .end
+  }
+
+  /// Shows what is left, and says how it has ended.
+  ///
+  /// - Returns: the exit status.
+  func end() throws(WebSocketFailure) -> Int32 {
+    flush()
+    if let signal { return 128 + signal }
+    if let ending = client.ending, status(of: client) != ExitStatus.success {
+      complain(ending.failure == nil ? "the server has closed it: \(ending.description)" : ending.description)
+    }
+    if let failure = output.failure {
+      return failure.rawValue == EPIPE ? ExitStatus.outputClosed : ExitStatus.failure
+    }
+    return hasFailed && !isAtTerminal ? ExitStatus.failure : status(of: client)
+  }
+
+  private func complain(_ text: String) {
+    flush()
+    printToStandardError("\(name): \(text)\n")
+    hasFailed = true
+  }
+
+  private func printNow(_ text: String) {
+    flush()
+    output.write(text)
+    output.flush()
+  }
+
+  private func flush() {
+    for line in lines { output.write(line + "\n") }
+    lines = []
+    output.flush()
+  }
+
+  private func show(_ kind: MessageKind, _ bytes: UnsafeRawBufferPointer) {
+    guard kind == .text else {
+      lines.append(
+        isAtTerminal
+          ? "← \(counted(bytes.count, "byte")), binary" : "(\(counted(bytes.count, "byte")), binary)")
+      return
+    }
+    let text = String(decoding: bytes, as: UTF8.self)
+    let forAll = client.chosen == LinkMessage.namedProtocol ? LinkMessage.sender(of: text) : nil
+    let words = forAll?.text ?? text
+    guard isAtTerminal else { return lines.append(words) }
+    // Words from elsewhere must not steer the terminal.
+    let shown = words.split(separator: "\n", omittingEmptySubsequences: false).map { String($0).printable }
+    lines.append(
+      "← " + shown.joined(separator: "\n  ")
+        + (forAll.map { "   (for all, from \($0.sender.printable))" } ?? ""))
+  }
+}

@@ -1,0 +1,322 @@
+import Glibc
+import Sockets
+import SystemCalls
+
+/// Who is told what comes over a session.
+public protocol WebSocketSessionOwner: AnyObject {
+  /// A message, whose bytes live until this returns.
+  func received(_ kind: MessageKind, _ bytes: UnsafeRawBufferPointer, on session: WebSocketSession)
+  /// It is over: once, and the last that is heard of it. The socket is to be forgotten; it is closed with the session.
+  func ended(_ session: WebSocketSession, _ ending: WebSocketEnding)
+}
+
+/// How a session has ended.
+public struct WebSocketEnding: Sendable {
+  /// What the peer has said in its Close; nil where it said none, or its Close has no code.
+  public let code: CloseCode?
+  /// The reason in the peer's Close.
+  public let reason: String
+  /// Why it was not closed as RFC 6455 wants it: a violation, a loss, somebody who does not read. Nil where it was.
+  public let failure: String?
+  /// What the peer was told, where this side has closed it.
+  public let told: CloseCode?
+
+  /// "1000 (normal)", "1002 (protocol error): a frame is not masked …"
+  public var description: String {
+    if let failure { return (told.map { "\($0): " } ?? "") + failure }
+    return (code.map { "\($0)" } ?? "a Close without a code") + (reason.isEmpty ? "" : ": \(reason)")
+  }
+}
+
+/// What a session may cost, and how long it waits. Times are milliseconds.
+public struct SessionLimits: Sendable {
+  /// Bytes that a message of the peer's may have.
+  public var message = 16 << 20
+  /// Bytes that may wait for a peer that does not read, and a message that has come on top of them.
+  public var backlog = 1 << 20
+  /// How long the peer may take for its part of the closing.
+  public var closing = 5000
+  /// How long bytes may wait of which the peer takes none.
+  public var stall = 20_000
+  /// A peer that was silent for so long gets a Ping, and after three times that it is given up; 0 for never.
+  public var silence = 30_000
+
+  public init() {}
+}
+
+/// Time as its owner counts it, in milliseconds, for all sessions of a thread.
+public final class SessionClock {
+  public var now = 0
+  public init() {}
+}
+
+/// One end of an open WebSocket on a socket that never waits: frames in, frames out, and the closing.
+///
+/// It knows no loop: its owner asks what it waits for, calls `receive` and `flush` when the socket is ready, and `sweep` now and then.
+///
+/// See: RFC 6455, sections 5 to 7
+public final class WebSocketSession {
+  private enum Phase {
+    case open
+    /// A Close was sent, and the peer's is waited for.
+    case closing
+    /// Nothing that comes means anything any more: the end of the connection is waited for.
+    case leaving
+    case ended
+  }
+
+  private let socket: Descriptor
+  public let role: WebSocketRole
+  public let limits: SessionLimits
+  private let clock: SessionClock
+  public weak var owner: (any WebSocketSessionOwner)?
+  private var reader: WebSocketReader
+  private var outbox: WebSocketOutbox
+  private var phase = Phase.open
+  /// This side's half is to be closed when all is sent.
+  private var endsSending = false
+  private var hasEndedSending = false
+  private var told: CloseCode?
+  private var heard: (code: CloseCode?, reason: String)?
+  private var failure: String?
+  private var deadline = Int.max
+  private var lastHeard: Int
+  private var lastTaken: Int
+  private var lastPing: Int
+
+  /// So many bytes may wait before nothing more is read from the peer whose messages they answer.
+  private static let highWater = 64 * 1024
+
+  /// - Parameters:
+  ///   - socket: connected and non-blocking; the handshake is done, or this side's last words of it are `head`.
+  ///   - role: of this side.
+  ///   - limits: what it may cost.
+  ///   - clock: its owner's, which is looked at by `sweep`.
+  ///   - head: what is to be sent before the first frame.
+  public init(
+    _ socket: consuming Descriptor, _ role: WebSocketRole, limits: SessionLimits, clock: SessionClock,
+    head: [UInt8] = []
+  ) {
+    self.socket = socket
+    self.role = role
+    self.limits = limits
+    self.clock = clock
+    reader = WebSocketReader(role, limit: limits.message)
+    outbox = WebSocketOutbox(role)
+    (lastHeard, lastTaken, lastPing) = (clock.now, clock.now, clock.now)
+    if !head.isEmpty { outbox.add(raw: head) }
+  }
+
+  /// The socket's number: for waiting, and for nothing else.
+  public var number: Int32 { socket.number }
+  /// Whether messages can be sent.
+  public var isOpen: Bool { phase == .open }
+  public var hasEnded: Bool { phase == .ended }
+  /// Bytes that it holds for the peer, and of the peer's.
+  public var held: Int { outbox.count + reader.held }
+  /// Bytes that the peer has not taken.
+  public var waiting: Int { outbox.count }
+
+  /// What its owner is to wait for.
+  public var interest: Readiness {
+    var interest: Readiness = []
+    // While it does not take what it gets, it has to wait. What comes after the end is thrown away at once.
+    if outbox.count < Self.highWater || phase == .leaving { interest.insert(.readable) }
+    if !outbox.isEmpty { interest.insert(.writable) }
+    return interest
+  }
+
+  // --- sending ---
+
+  /// Sends a message, or keeps it until there is room. A peer that lets too much wait is closed.
+  ///
+  /// - Returns: false where that cannot be any more.
+  @discardableResult
+  public func send(_ kind: MessageKind, _ bytes: UnsafeRawBufferPointer) -> Bool {
+    guard mayQueue() else { return false }
+    outbox.add(kind == .text ? .text : .binary, bytes)
+    return true
+  }
+
+  /// Sends a text message.
+  @discardableResult
+  public func send(_ text: String) -> Bool {
+    var text = text
+    return text.withUTF8 { send(.text, UnsafeRawBufferPointer($0)) }
+  }
+
+  /// Sends a frame that was made for many, as a server does.
+  @discardableResult
+  public func send(encoded frame: UnsafeRawBufferPointer) -> Bool {
+    guard mayQueue() else { return false }
+    outbox.add(encoded: frame)
+    return true
+  }
+
+  private func mayQueue() -> Bool {
+    guard phase == .open else { return false }
+    if outbox.isEmpty { lastTaken = clock.now }
+    if outbox.count > limits.backlog {
+      fail(.policyViolation, "it does not read what it is sent: \(outbox.count) bytes wait")
+      return false
+    }
+    return true
+  }
+
+  /// Hands to the kernel what waits. To be called after sending, and when the socket is writable.
+  public func flush() {
+    while !outbox.isEmpty, phase != .ended {
+      var failure = ErrorNumber(0)
+      let wanted = outbox.count
+      let count = outbox.send { bytes in
+        let count = Glibc.send(socket.number, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
+        if count < 0 { failure = .last }
+        return count
+      }
+      if count < 0 {
+        switch failure.rawValue {
+        case EINTR: continue
+        case EAGAIN: return
+        default: return lose("send: \(failure)")
+        }
+      }
+      lastTaken = clock.now
+      if count < wanted { return }
+    }
+    if endsSending, !hasEndedSending, phase != .ended {
+      hasEndedSending = true
+      if shutdown(socket.number, Int32(SHUT_WR)) != 0 { lose("shutdown: \(ErrorNumber.last)") }
+    }
+  }
+
+  // --- receiving ---
+
+  /// Reads once, and tells the owner what has come.
+  ///
+  /// - Parameter room: where to; its bytes are nobody's afterwards.
+  public func receive(into room: UnsafeMutableRawBufferPointer) {
+    guard phase != .ended else { return }
+    let count = recv(socket.number, room.baseAddress, room.count, 0)
+    if count > 0 {
+      take(UnsafeMutableRawBufferPointer(rebasing: room[..<count]))
+    } else if count == 0 {
+      hungUp()
+    } else {
+      let failure = ErrorNumber.last
+      if ![EAGAIN, EINTR].contains(failure.rawValue) { lose("recv: \(failure)") }
+    }
+  }
+
+  /// Takes bytes that have come already.
+  public func take(_ bytes: UnsafeMutableRawBufferPointer) {
+    lastHeard = clock.now
+    // Behind the peer's Close, and after what it should not have sent, nothing means anything.
+    guard phase == .open || phase == .closing else { return }
+    var rest = bytes
+    do throws(WebSocketViolation) {
+      while phase == .open || phase == .closing, let event = try reader.next(from: &rest) { hear(event) }
+    } catch { fail(error.code, error.description) }
+    flush()
+  }
+
+  @inline(__always)
+  private func hear(_ event: WebSocketEvent) {
+    switch event {
+    // What crosses this side's Close is handed out, too; it cannot be answered any more.
+    case .message(let kind, let bytes): owner?.received(kind, bytes, on: self)
+    case .ping(let payload):
+      if mayQueue() { outbox.add(.pong, payload) }
+    case .pong: break
+    case .close(let code, let reason):
+      heard = (code, String(decoding: reason, as: UTF8.self))
+      if phase == .open {
+        told = code
+        outbox.addClose(code, "")
+      }
+      leave()
+    }
+  }
+
+  /// The peer has sent all it will send.
+  private func hungUp() {
+    guard phase != .leaving || heard == nil && failure == nil else { return end() }
+    lose(
+      phase == .closing
+        ? "the peer has closed the connection without a Close" : "the connection has ended without a Close")
+  }
+
+  // --- the end ---
+
+  /// Begins the closing handshake: nothing more is sent, and the peer's Close is waited for.
+  public func close(_ code: CloseCode, _ reason: String = "") {
+    guard phase == .open else { return }
+    phase = .closing
+    told = code
+    deadline = clock.now + limits.closing
+    outbox.addClose(code, reason)
+    flush()
+  }
+
+  /// Fails the connection: tells the peer why, as well as it can be told, and hears nothing more. See: RFC 6455, section 7.1.7
+  public func fail(_ code: CloseCode, _ reason: String) {
+    guard phase == .open || phase == .closing else { return }
+    failure = reason
+    if phase == .open {
+      told = code
+      // What it does not read is worth less than the reason.
+      if outbox.count > limits.backlog || code == .policyViolation { _ = outbox.cut() }
+      outbox.addClose(code, reason)
+    }
+    leave()
+    flush()
+  }
+
+  /// Waits for the end of the connection. A close at once would answer what is still on its way with RST, which may destroy what
+  /// the peer has not read yet.
+  private func leave() {
+    phase = .leaving
+    deadline = clock.now + limits.closing
+    // The server closes first, so that TIME_WAIT is its affair; a client waits for that, unless it has to go on its own account.
+    endsSending = role == .server || failure != nil
+  }
+
+  /// Ends it at once, for the connection is of no use any more.
+  public func lose(_ reason: String) {
+    failure = failure ?? reason
+    end()
+  }
+
+  private func end() {
+    guard phase != .ended else { return }
+    phase = .ended
+    owner?.ended(
+      self, WebSocketEnding(code: heard?.code, reason: heard?.reason ?? "", failure: failure, told: told))
+  }
+
+  /// Looks at the time: at deadlines, at a peer that does not read, at one that is silent.
+  public func sweep() {
+    let now = clock.now
+    switch phase {
+    case .ended: return
+    case .closing, .leaving:
+      guard now >= deadline else { return }
+      // With its Close said and heard nothing is missing but the end of the connection.
+      if heard == nil { failure = failure ?? "no Close came in \(limits.closing / 1000) seconds" }
+      end()
+    case .open:
+      if !outbox.isEmpty, now - lastTaken >= limits.stall {
+        return fail(.policyViolation, "it has read nothing for \(limits.stall / 1000) seconds")
+      }
+      guard limits.silence > 0, now - lastHeard >= limits.silence else { return }
+      if now - lastHeard >= 3 * limits.silence {
+        return lose(
+          "it has been silent for \(3 * limits.silence / 1000) seconds, and has not answered a Ping")
+      }
+      if now - lastPing >= limits.silence, outbox.isEmpty {
+        lastPing = now
+        outbox.add(.ping, UnsafeRawBufferPointer(start: nil, count: 0))
+        flush()
+      }
+    }
+  }
+}

@@ -1,0 +1,64 @@
+/// What a server tells of itself: a line an event. Of messages, which may come by the hundred thousand, the first ones of each second,
+/// and how many there were more.
+struct MessageLog {
+  /// Gets what has happened, and the rest of the sentence.
+  let write: (_ event: String, _ text: String) -> Void
+  private var budget = Self.perSecond
+  private var more = 0
+  private var shortage = 0
+  private(set) var messages: UInt64 = 0
+
+  private static let perSecond = 50
+  /// So much of a message is shown.
+  private static let shownBytes = 200
+
+  init(_ write: @escaping (_ event: String, _ text: String) -> Void) { self.write = write }
+
+  @inline(__always)
+  mutating func received(_ kind: MessageKind, _ bytes: UnsafeRawBufferPointer, from sender: () -> String) {
+    messages &+= 1
+    guard budget > 0 else {
+      more += 1
+      return
+    }
+    budget -= 1
+    write("message", "from \(sender()): \(Self.shown(kind, bytes))")
+  }
+
+  /// A message that is no client's own, or one that goes further: text says where to.
+  mutating func tell(_ event: String, _ text: @autoclosure () -> String) {
+    guard budget > 0 else {
+      more += 1
+      return
+    }
+    budget -= 1
+    write(event, text())
+  }
+
+  mutating func countForAll() { messages &+= 1 }
+
+  mutating func short(of what: String) {
+    if shortage == 0 { write("no room", "\(what); others wait in the accept queue") }
+    shortage = 10
+  }
+
+  /// A second has gone by.
+  mutating func tick() {
+    budget = Self.perSecond
+    shortage = max(0, shortage - 1)
+    if more > 0 { write("messages", "\(more) more in the last second") }
+    more = 0
+  }
+
+  static func shown(_ kind: MessageKind, _ bytes: UnsafeRawBufferPointer) -> String {
+    let part = bytes.prefix(shownBytes)
+    switch kind {
+    case .text:
+      let text = String(decoding: part, as: UTF8.self).replacing("\n", with: "\\n")
+      return bytes.count > shownBytes ? "\(text)… (\(bytes.count) bytes)" : text
+    case .binary:
+      let hex = part.prefix(16).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: " ")
+      return "\(bytes.count) bytes" + (bytes.isEmpty ? "" : ": \(hex)") + (bytes.count > 16 ? " …" : "")
+    }
+  }
+}

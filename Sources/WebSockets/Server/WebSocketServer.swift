@@ -1,0 +1,217 @@
+import Glibc
+import Sockets
+import SystemCalls
+
+/// A server of WebSockets: its clients, whose messages it echoes, and its links to other servers, over which a message for all goes to
+/// their clients, too. On one thread.
+///
+/// See: RFC 6455
+public final class WebSocketServer {
+  let loop: EventLoop
+  let options: WebSocketServerOptions
+  let clock = SessionClock()
+  /// Another number each time a server starts.
+  let instance = UInt64.random(in: 1...UInt64.max)
+  private let limit: ThreadLimit
+  private var listener: Listener?
+  /// By descriptor.
+  private var connections: [Int32: ServerConnection] = [:]
+  private var rediallers: [Redialler] = []
+  private var signals: LoopSignals?
+  private var sweeps: LoopTimer?
+  /// Those whose sessions have something to send since the turn began.
+  var dirty: [ServerConnection] = []
+  /// Bytes of messages that all connections have it hold.
+  var held = 0
+  var log: MessageLog
+  private var deliveries = Deliveries()
+  /// Messages for all from clients of its own.
+  private var number: UInt64 = 0
+  private var stopsAt: Int?
+  private var untilTick = 1000
+  private var sweepTime = 1000
+  /// Where it listens.
+  public let address: SocketAddress
+
+  /// A link that is silent for so long gets a Ping, and after three times that it is down, in milliseconds: a server that vanishes
+  /// without a FIN is to be noticed.
+  static let linkSilence = 5000
+  /// When it ends: how long its peers may take to close, in milliseconds.
+  private static let farewell = 2000
+
+  var isStopping: Bool { stopsAt != nil }
+
+  /// Listens. From before that on signals are minded: whoever has seen where it listens may send one.
+  ///
+  /// - Parameters:
+  ///   - options: what its owner wants.
+  ///   - write: gets each event: what has happened, and the rest of the sentence.
+  /// - Throws: what stands in the way of listening, or of making a loop.
+  public init(
+    _ options: WebSocketServerOptions, log write: @escaping (_ event: String, _ text: String) -> Void
+  ) throws(SystemCallError) {
+    self.options = options
+    log = MessageLog(write)
+    limit = ThreadLimit(options.maxConnections)
+    loop = try EventLoop(scratchSize: 128 * 1024)
+    // Only what needs no server yet: `self` is whole when the address is.
+    var accept: (consuming Descriptor, SocketAddress?) -> Void = { _, _ in }
+    let listener = try Listener(at: options.address, limit: limit, on: loop) { accept($0, $1) }
+    self.listener = listener
+    address = listener.address
+    accept = { [unowned self] in accepted($0, from: $1) }
+    limit.isReached = { [unowned self] in log.short(of: "\(options.maxConnections) connections are open") }
+    listener.onShortage = { [unowned self] in log.short(of: "accept4: \($0)") }
+    signals = try LoopSignals([SIGTERM, SIGINT, SIGHUP, SIGUSR1], on: loop) { [unowned self] in obey($0) }
+    let sweeps = try LoopTimer(on: loop) { [unowned self] _ in sweep() }
+    sweeps.start(milliseconds: sweepTime, repeats: true)
+    self.sweeps = sweeps
+    for url in options.peers { rediallers.append(try redialler(to: url)) }
+    loop.atTurnsEnd = { [unowned self] in endTurn() }
+  }
+
+  /// Serves until a signal ends it: then every peer is told so, with code 1001.
+  ///
+  /// - Throws: where the loop cannot go on.
+  public func run() throws(SystemCallError) {
+    for redialler in rediallers { redialler.start(after: options.wait) }
+    try loop.run()
+    log.tick()
+  }
+
+  // --- connections ---
+
+  private func accepted(_ socket: consuming Descriptor, from peer: SocketAddress?) {
+    if !add(ServerConnection(socket, peer, self)) { limit.giveBack() }
+  }
+
+  private func redialler(to url: WebSocketURL) throws(SystemCallError) -> Redialler {
+    try Redialler(url.address, on: loop) { [unowned self] socket, redialler in
+      let connection = ServerConnection(socket, url.address, self, dialledBy: (redialler, url))
+      guard add(connection) else { return redialler.lost() }
+      connection.sendHTTP()
+      connection.settle()
+    } failed: { [unowned self] reason in
+      log.write("no link", "\(url): \(reason); it is tried again")
+    }
+  }
+
+  private func add(_ connection: ServerConnection) -> Bool {
+    do throws(SystemCallError) { try loop.add(connection.number, for: .readable, connection) } catch {
+      log.short(of: "\(error)")
+      return false
+    }
+    connections[connection.number] = connection
+    return true
+  }
+
+  /// Lets go of a connection, which is closed with its last reference.
+  func end(_ connection: ServerConnection) {
+    guard connections[connection.number] === connection else { return }
+    loop.forget(connection.number)
+    connections[connection.number] = nil
+    if !connection.wasDialled {
+      limit.giveBack()
+      listener?.resume()
+    }
+    if isStopping, connections.isEmpty { loop.stop() }
+  }
+
+  private func endTurn() {
+    while !dirty.isEmpty {
+      let ready = dirty
+      dirty = []
+      for connection in ready { connection.flushDirty() }
+    }
+  }
+
+  // --- messages for all ---
+
+  /// A client's message for all.
+  func toAll(_ text: String, from connection: ServerConnection) {
+    number += 1
+    let message = MessageForAll(
+      origin: instance, number: number, sender: "\(options.name) \(connection.peer)", text: text)
+    deliver(message, from: connection)
+  }
+
+  /// Brings a message for all to each client here, and over all links but the one that it came from, once: over another way it may
+  /// come again.
+  func deliver(_ message: MessageForAll, from connection: ServerConnection) {
+    guard deliveries.take(message) else { return }
+    var plain: [UInt8]?
+    var named: [UInt8]?
+    var clients = 0
+    var servers: [String] = []
+    // As they stand now: whoever cannot take it may be gone when this returns.
+    for receiver in Array(connections.values) {
+      if let client = receiver.client, client.isOpen {
+        let frame: [UInt8]
+        if receiver.isNamed {
+          frame = named ?? Self.frame(LinkMessage.named(message))
+          named = frame
+        } else {
+          frame = plain ?? Self.frame(message.text)
+          plain = frame
+        }
+        if frame.withUnsafeBytes({ client.send(encoded: $0) }) { clients += 1 }
+        receiver.markDirty()
+      } else if let link = receiver.link, receiver !== connection, receiver.other?.instance != message.origin
+      {
+        if link.send(LinkMessage.all(message).text), let name = receiver.other?.name, !servers.contains(name)
+        {
+          servers.append(name)
+        }
+        receiver.markDirty()
+      }
+    }
+    log.countForAll()
+    log.tell(
+      "message for all",
+      "from \(message.sender): \(Self.shown(message.text)); to \(clients) here"
+        + (servers.isEmpty ? "" : ", and to \(servers.sorted().joined(separator: ", "))"))
+  }
+
+  private static func frame(_ text: String) -> [UInt8] {
+    FrameHeader(.text, length: text.utf8.count).bytes + Array(text.utf8)
+  }
+
+  private static func shown(_ text: String) -> String {
+    var text = text
+    return text.withUTF8 { MessageLog.shown(.text, UnsafeRawBufferPointer($0)) }
+  }
+
+  // --- time and signals ---
+
+  private func sweep() {
+    clock.now += sweepTime
+    for connection in Array(connections.values) { connection.sweep() }
+    untilTick -= sweepTime
+    if untilTick <= 0 {
+      untilTick = 1000
+      log.tick()
+    }
+    if let stopsAt, clock.now >= stopsAt { loop.stop() }
+  }
+
+  private func obey(_ signal: Int32) {
+    if signal == SIGUSR1 { return log.write("figures", figures) }
+    guard stopsAt == nil else { return loop.stop() }
+    stopsAt = clock.now + Self.farewell
+    log.write("ending", "every peer is told so; a second signal ends it at once")
+    for redialler in rediallers { redialler.close() }
+    listener?.close()
+    listener = nil
+    sweepTime = 100
+    sweeps?.start(milliseconds: sweepTime, repeats: true)
+    for connection in Array(connections.values) { connection.stop() }
+    if connections.isEmpty { loop.stop() }
+  }
+
+  private var figures: String {
+    let clients = connections.values.count { $0.client != nil }
+    let links = connections.values.filter { $0.link != nil }
+    return "\(connections.count) connections, \(clients) of them clients, \(links.count) of them links; "
+      + "\(log.messages) messages; \(held) bytes held"
+  }
+}
