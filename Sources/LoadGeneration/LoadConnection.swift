@@ -140,7 +140,7 @@ final class LoadConnection: EventHandler {
       }
       received += part.count
       from += part.count
-      guard received == size else { break }
+      guard received == size else { continue }
       load.done(from: due[dueFrom], isRight: isRight)
       dueFrom += 1
       forgetDone()
