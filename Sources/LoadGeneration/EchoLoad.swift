@@ -12,6 +12,8 @@ public final class EchoLoad {
   let bytes: UnsafeMutableRawBufferPointer
   /// The same as they are sent: masked, where there is a mask.
   let sentBytes: UnsafeMutableRawBufferPointer
+  /// Room for messages that are sent in one call.
+  let together: UnsafeMutableRawBufferPointer
   private(set) var isCounting = false
   private var isOver = false
   private(set) var begin: UInt64 = 0
@@ -54,6 +56,7 @@ public final class EchoLoad {
     loop = try EventLoop()
     bytes = .allocate(byteCount: plan.size + Self.places, alignment: 16)
     sentBytes = .allocate(byteCount: plan.size + Self.places, alignment: 16)
+    together = .allocate(byteCount: 64 * 1024, alignment: 16)
     Self.fill(bytes)
     sentBytes.copyMemory(from: UnsafeRawBufferPointer(bytes))
     if let mask = plan.envelope?.mask, mask.count == 4 {
@@ -75,6 +78,7 @@ public final class EchoLoad {
   deinit {
     bytes.deallocate()
     sentBytes.deallocate()
+    together.deallocate()
   }
 
   /// Bytes without a pattern; which ones is of no matter.

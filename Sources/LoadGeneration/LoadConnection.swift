@@ -10,13 +10,15 @@ final class LoadConnection: EventHandler {
   /// Messages on their way, oldest first: when each was to be sent.
   private var due: [UInt64] = []
   private var dueFrom = 0
+  /// Messages that were due, and those of them that were sent whole.
   private var sequenceOut: UInt64 = 0
+  private var sequenceSent: UInt64 = 0
   private var sequenceIn: UInt64 = 0
   /// What stands before each message that is sent, and before each that comes back.
   private let headerOut: [UInt8]
   private let headerIn: [UInt8]
-  /// Of the message that is being sent, header and all; the whole size where none is.
-  private var sent: Int
+  /// Bytes of the message behind those, header and all.
+  private var sent = 0
   private var received = 0
   private var isRight = true
   private var wantsRoom = false
@@ -30,7 +32,6 @@ final class LoadConnection: EventHandler {
     self.socket = socket
     headerOut = load.plan.envelope?.sent ?? []
     headerIn = load.plan.envelope?.received ?? []
-    sent = load.plan.size + headerOut.count
     try load.loop.add(self.socket.number, for: .readable, self)
   }
 
@@ -55,22 +56,23 @@ final class LoadConnection: EventHandler {
   func send() {
     let size = load.plan.size + headerOut.count
     while !hasEnded {
-      if sent == size {
-        guard due.count - dueFrom < load.plan.pipelining, let time = load.due(sequenceOut, of: number) else {
-          break
-        }
+      // As many as one call can take: those behind them are not sent before.
+      while sequenceOut &- sequenceSent < UInt64(max(1, load.together.count / size)),
+        due.count - dueFrom < load.plan.pipelining, let time = load.due(sequenceOut, of: number)
+      {
         due.append(time)
-        sent = 0
         sequenceOut &+= 1
       }
-      let count = sendRest(of: sequenceOut &- 1)
+      guard sequenceSent < sequenceOut else { break }
+      let count = sequenceOut &- sequenceSent == 1 ? sendRest(of: sequenceSent) : sendTogether(size)
       if count < 0 {
         let failure = ErrorNumber.last
         guard [EAGAIN, EINTR].contains(failure.rawValue) else { return end("send: \(failure)") }
         watch(true)
         return
       }
-      sent += count
+      sequenceSent &+= UInt64((sent + count) / size)
+      sent = (sent + count) % size
     }
     watch(false)
   }
@@ -95,6 +97,20 @@ final class LoadConnection: EventHandler {
         return sendmsg(socket.number, &message, Int32(MSG_NOSIGNAL))
       }
     }
+  }
+
+  /// Hands all messages that are due to the kernel in one call.
+  private func sendTogether(_ size: Int) -> Int {
+    var to = 0
+    for sequence in sequenceSent..<sequenceOut {
+      UnsafeMutableRawBufferPointer(rebasing: load.together[to...]).copyBytes(from: headerOut)
+      let from = place(sequence)
+      UnsafeMutableRawBufferPointer(rebasing: load.together[(to + headerOut.count)...]).copyMemory(
+        from: UnsafeRawBufferPointer(rebasing: load.sentBytes[from..<(from + load.plan.size)]))
+      to += size
+    }
+    return Glibc.send(
+      socket.number, load.together.baseAddress.map { $0 + sent }, to - sent, Int32(MSG_NOSIGNAL))
   }
 
   /// What has to come back, from a place in a message, header and all: as many bytes as lie in a row, and are not more than `most`.

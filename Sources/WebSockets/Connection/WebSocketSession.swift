@@ -214,7 +214,11 @@ public final class WebSocketSession {
     guard phase == .open || phase == .closing else { return }
     var rest = bytes
     do throws(WebSocketViolation) {
-      while phase == .open || phase == .closing, let event = try reader.next(from: &rest) { hear(event) }
+      while phase == .open || phase == .closing, let event = try reader.next(from: &rest) {
+        hear(event)
+        // What is answered is not to become more than what can be sent.
+        if outbox.count >= Self.highWater { flush() }
+      }
     } catch { fail(error.code, error.description) }
     flush()
   }

@@ -126,7 +126,7 @@ public struct WebSocketOutbox: ~Copyable {
       place.copyMemory(from: UnsafeRawBufferPointer(rebasing: place[kept..<to]))
     } else {
       let larger = UnsafeMutableRawBufferPointer.allocate(
-        byteCount: place.isEmpty ? needed : max(needed, 2 * place.count), alignment: 16)
+        byteCount: max(2 * place.count, needed <= 4096 ? 4096 : 2 * needed), alignment: 16)
       larger.copyMemory(from: UnsafeRawBufferPointer(rebasing: place[kept..<to]))
       place.deallocate()
       place = larger
