@@ -286,7 +286,8 @@ public final class WebSocketSession {
 
   /// Ends it at once, for the connection is of no use any more.
   public func lose(_ reason: String) {
-    failure = failure ?? reason
+    // Once both have said Close, all is said: a reset behind it only says that the other side was faster to close.
+    if heard == nil { failure = failure ?? reason }
     end()
   }
 
