@@ -268,7 +268,7 @@ public final class WebSocketSession {
     if phase == .open {
       told = code
       // What it does not read is worth less than the reason.
-      if outbox.count > limits.backlog || code == .policyViolation { _ = outbox.cut() }
+      if outbox.count > Self.highWater || code == .policyViolation { _ = outbox.cut() }
       outbox.addClose(code, reason)
     }
     leave()

@@ -24,23 +24,32 @@ public enum LinkMessage: Hashable, Sendable {
 
   /// Takes that apart. Nil where it is something else.
   public static func sender(of text: String) -> (sender: String, text: String)? {
-    guard text.hasPrefix(mark), let end = text.firstIndex(of: "\n") else { return nil }
-    return (String(text[..<end].dropFirst(mark.count)), String(text[text.index(after: end)...]))
+    let bytes = text.utf8
+    guard isMarked(text), let end = bytes.firstIndex(of: UInt8(ascii: "\n")) else { return nil }
+    let begin = bytes.index(bytes.startIndex, offsetBy: mark.utf8.count)
+    return (
+      String(decoding: bytes[begin..<end], as: UTF8.self),
+      String(decoding: bytes[end...].dropFirst(), as: UTF8.self)
+    )
   }
+
+  /// Whether a text begins with the mark.
+  public static func isMarked(_ text: String) -> Bool { text.utf8.starts(with: mark.utf8) }
 
   /// - Throws: why that is no such message.
   public init(_ bytes: UnsafeRawBufferPointer) throws(LinkMistake) {
-    // What a session hands out as a text is valid UTF-8.
-    let text = String(decoding: bytes, as: UTF8.self)
-    let parts = text.split(separator: "\n", maxSplits: 1, omittingEmptySubsequences: false)
-    let words = parts[0].split(separator: " ", maxSplits: 3, omittingEmptySubsequences: false)
-    switch words.first {
+    // What a session hands out as a text is valid UTF-8; it is cut at bytes, for a letter may lean on the space before it.
+    let parts = bytes.split(separator: UInt8(ascii: "\n"), maxSplits: 1, omittingEmptySubsequences: false)
+    let words = parts[0].split(separator: UInt8(ascii: " "), maxSplits: 3, omittingEmptySubsequences: false)
+      .map { String(decoding: $0, as: UTF8.self) }
+    switch words[0] {
     case "hello":
-      let name = parts[0].split(separator: " ", maxSplits: 2, omittingEmptySubsequences: false).dropFirst(2)
-      guard parts.count == 1, words.count >= 3, let instance = UInt64(words[1], radix: 16),
-        let name = name.first, Self.isName(name)
-      else { throw LinkMistake("a hello has an instance and a name") }
-      self = .hello(instance: instance, name: String(name))
+      let name = words.dropFirst(2).joined(separator: " ")
+      guard parts.count == 1, words.count >= 3, let instance = UInt64(words[1], radix: 16), Self.isName(name)
+      else {
+        throw LinkMistake("a hello has an instance and a name")
+      }
+      self = .hello(instance: instance, name: name)
     case "all":
       guard parts.count == 2, words.count == 4, let origin = UInt64(words[1], radix: 16),
         let number = UInt64(words[2]), number > 0, number < 1 << 62, Self.isSender(words[3])
@@ -49,7 +58,8 @@ public enum LinkMessage: Hashable, Sendable {
           "a message for all has an instance, a number from 1 on and a sender before its text")
       }
       self = .all(
-        MessageForAll(origin: origin, number: number, sender: String(words[3]), text: String(parts[1])))
+        MessageForAll(
+          origin: origin, number: number, sender: words[3], text: String(decoding: parts[1], as: UTF8.self)))
     default: throw LinkMistake("a link's message begins with hello or all")
     }
   }

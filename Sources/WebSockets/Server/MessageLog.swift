@@ -1,14 +1,17 @@
-/// What a server tells of itself: a line an event. Of messages, which may come by the hundred thousand, the first ones of each second,
-/// and how many there were more.
+/// What a server tells of itself: a line an event. Of messages, which may come by the hundred thousand, and of clients, the first ones
+/// of each second, and how many there were more.
 struct MessageLog {
   /// Gets what has happened, and the rest of the sentence.
   let write: (_ event: String, _ text: String) -> Void
-  private var budget = Self.perSecond
+  /// What may still be told in this second, and what was not.
+  private var budget = Self.messagesPerSecond
   private var more = 0
+  private var eventBudget = Self.eventsPerSecond
+  private var moreEvents = 0
   private var shortage = 0
   private(set) var messages: UInt64 = 0
 
-  private static let perSecond = 50
+  private static let (messagesPerSecond, eventsPerSecond) = (50, 100)
   /// So much of a message is shown.
   private static let shownBytes = 200
 
@@ -25,17 +28,25 @@ struct MessageLog {
     write("message", "from \(sender()): \(Self.shown(kind, bytes))")
   }
 
-  /// A message that is no client's own, or one that goes further: text says where to.
-  mutating func tell(_ event: String, _ text: @autoclosure () -> String) {
+  mutating func receivedForAll(_ text: @autoclosure () -> String) {
+    messages &+= 1
     guard budget > 0 else {
       more += 1
       return
     }
     budget -= 1
-    write(event, text())
+    write("message for all", text())
   }
 
-  mutating func countForAll() { messages &+= 1 }
+  /// Something that anybody may have happen as often as he likes.
+  mutating func tell(_ event: String, _ text: @autoclosure () -> String) {
+    guard eventBudget > 0 else {
+      moreEvents += 1
+      return
+    }
+    eventBudget -= 1
+    write(event, text())
+  }
 
   mutating func short(of what: String) {
     if shortage == 0 { write("no room", "\(what); others wait in the accept queue") }
@@ -44,10 +55,13 @@ struct MessageLog {
 
   /// A second has gone by.
   mutating func tick() {
-    budget = Self.perSecond
+    (budget, eventBudget) = (Self.messagesPerSecond, Self.eventsPerSecond)
     shortage = max(0, shortage - 1)
     if more > 0 { write("messages", "\(more) more in the last second") }
-    more = 0
+    if moreEvents > 0 {
+      write("clients", "\(moreEvents) more that came, left or were refused in the last second")
+    }
+    (more, moreEvents) = (0, 0)
   }
 
   static func shown(_ kind: MessageKind, _ bytes: UnsafeRawBufferPointer) -> String {

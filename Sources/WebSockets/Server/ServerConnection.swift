@@ -35,6 +35,10 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
   private(set) var isNamed = false
   /// The other server, once it has said who it is.
   private(set) var other: (instance: UInt64, name: String)?
+  /// Whether a client's message for all waits for room on a link: nothing more is read from it meanwhile.
+  private var waitsForLinks = false
+  /// Whether what it has asked for was HEAD.
+  private var isHead = false
   /// Whether something was put into its session since it was flushed.
   private var isDirty = false
   private var held = 0
@@ -92,7 +96,8 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
   /// What is to be waited for, and what it costs, as things stand now.
   func settle() {
     guard !isEnded else { return }
-    let wanted = session?.interest ?? (sent < outgoing.count ? [.readable, .writable] : .readable)
+    var wanted = session?.interest ?? (sent < outgoing.count ? [.readable, .writable] : .readable)
+    if waitsForLinks { wanted.remove(.readable) }
     if wanted != interest {
       interest = wanted
       do throws(SystemCallError) { try server.loop.change(number, to: wanted) } catch {
@@ -170,7 +175,7 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
   }
 
   private func answer(_ request: HTTPRequest, rest: UnsafeMutableRawBufferPointer) throws(HTTPProblem) {
-    let isHead = request.method == "HEAD"
+    isHead = request.method == "HEAD"
     switch request.path {
     case "/ws":
       let upgrade = try Upgrade(request)
@@ -200,8 +205,8 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
   }
 
   private func refuse(_ problem: HTTPProblem) {
-    server.log.write("refused", "\(peer): \(problem.status): \(problem)")
-    finish(HTTPAnswer.bytes(problem))
+    server.log.tell("refused", "\(peer): \(problem.status): \(problem)")
+    finish(HTTPAnswer.bytes(problem, isHead: isHead))
   }
 
   private func finish(_ answer: [UInt8]) {
@@ -230,7 +235,7 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
       deadline = server.clock.now + server.options.handshake
       session.send(LinkMessage.hello(instance: server.instance, name: server.options.name).text)
     } else {
-      server.log.write("client connected", peer)
+      server.log.tell("client connected", peer)
     }
     session.flush()
     // What came behind the head at once are frames already.
@@ -243,7 +248,9 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
     guard session.isOpen else { return }
     if kind == .text, LinkMessage.isMarked(bytes) {
       let text = UnsafeRawBufferPointer(rebasing: bytes[LinkMessage.mark.utf8.count...])
-      return server.toAll(String(decoding: text, as: UTF8.self), from: self)
+      server.toAll(String(decoding: text, as: UTF8.self), from: self)
+      if server.areLinksFull { waitForLinks() }
+      return
     }
     server.log.received(kind, bytes) { peer }
     session.send(kind, bytes)
@@ -261,6 +268,7 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
           throw LinkMistake("the other end is this server itself")
         }
         other = (instance, name)
+        server.addLink(self)
         dialler?.redialler.heard()
         server.log.write("link up", "with \(linkTitle)")
       case .all(let message):
@@ -272,9 +280,21 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
 
   /// "B at 127.0.0.1:8081, which this server has dialled"
   private var linkTitle: String {
-    let name = other.map { "\($0.name.debugDescription) " } ?? ""
-    return name
-      + (wasDialled ? "at \(peer), which this server has dialled" : "which has dialled from \(peer)")
+    let name = other?.name.debugDescription ?? "nobody yet"
+    return wasDialled
+      ? "\(name) at \(peer), which this server has dialled" : "\(name), which has dialled from \(peer)"
+  }
+
+  /// A link that does not take messages as fast as clients send them is not to be lost for that, nor they: the clients have to wait.
+  private func waitForLinks() {
+    if !waitsForLinks { server.waiting.append(self) }
+    waitsForLinks = true
+  }
+
+  /// There is room on all links.
+  func goOn() {
+    waitsForLinks = false
+    settle()
   }
 
   /// Has what was put into its session sent at the turn's end, once for all of it.
@@ -294,8 +314,7 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
   func ended(_ session: WebSocketSession, _ ending: WebSocketEnding) {
     switch phase {
     case .client:
-      server.log.write(
-        ending.failure == nil ? "client left" : "client lost", "\(peer): \(ending.description)")
+      server.log.tell(ending.failure == nil ? "client left" : "client lost", "\(peer): \(ending.description)")
     case .link:
       if other != nil {
         server.log.write("link down", "with \(linkTitle): \(ending.description)")
@@ -318,7 +337,7 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
     if let dialler {
       dialler.redialler.complain(reason)
     } else {
-      server.log.write("refused", "a link from \(peer): \(reason)")
+      server.log.tell("refused", "a link from \(peer): \(reason)")
     }
   }
 

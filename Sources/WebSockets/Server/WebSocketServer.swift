@@ -16,11 +16,17 @@ public final class WebSocketServer {
   private var listener: Listener?
   /// By descriptor.
   private var connections: [Int32: ServerConnection] = [:]
+  /// Those of them that are links, from the time on at which they are known to be.
+  private var links: [ServerConnection] = []
   private var rediallers: [Redialler] = []
   private var signals: LoopSignals?
   private var sweeps: LoopTimer?
   /// Those whose sessions have something to send since the turn began.
   var dirty: [ServerConnection] = []
+  /// Bytes that were put there since they were flushed.
+  private var unsent = 0
+  /// Clients whose messages for all wait for room on a link.
+  var waiting: [ServerConnection] = []
   /// Bytes of messages that all connections have it hold.
   var held = 0
   var log: MessageLog
@@ -36,6 +42,10 @@ public final class WebSocketServer {
   /// A link that is silent for so long gets a Ping, and after three times that it is down, in milliseconds: a server that vanishes
   /// without a FIN is to be noticed.
   static let linkSilence = 5000
+  /// So many bytes may wait on a link before clients have to wait with their messages for all.
+  private static let linkBacklog = 256 * 1024
+  /// So many bytes may be gathered in a turn before they are sent.
+  private static let mostUnsent = 16 << 20
   /// When it ends: how long its peers may take to close, in milliseconds.
   private static let farewell = 2000
 
@@ -105,11 +115,16 @@ public final class WebSocketServer {
     return true
   }
 
+  /// A connection has become a link.
+  func addLink(_ connection: ServerConnection) { links.append(connection) }
+
   /// Lets go of a connection, which is closed with its last reference.
   func end(_ connection: ServerConnection) {
     guard connections[connection.number] === connection else { return }
     loop.forget(connection.number)
     connections[connection.number] = nil
+    links.removeAll { $0 === connection }
+    waiting.removeAll { $0 === connection }
     if !connection.wasDialled {
       limit.giveBack()
       listener?.resume()
@@ -118,12 +133,24 @@ public final class WebSocketServer {
   }
 
   private func endTurn() {
+    flushDirty()
+    guard !waiting.isEmpty, !areLinksFull else { return }
+    let ready = waiting
+    waiting = []
+    for connection in ready { connection.goOn() }
+  }
+
+  private func flushDirty() {
+    unsent = 0
     while !dirty.isEmpty {
       let ready = dirty
       dirty = []
       for connection in ready { connection.flushDirty() }
     }
   }
+
+  /// Whether a link has more to send than it takes.
+  var areLinksFull: Bool { links.contains { $0.link?.waiting ?? 0 > Self.linkBacklog } }
 
   // --- messages for all ---
 
@@ -156,6 +183,7 @@ public final class WebSocketServer {
         }
         if frame.withUnsafeBytes({ client.send(encoded: $0) }) { clients += 1 }
         receiver.markDirty()
+        unsent += frame.count
       } else if let link = receiver.link, receiver !== connection, receiver.other?.instance != message.origin
       {
         if link.send(LinkMessage.all(message).text), let name = receiver.other?.name, !servers.contains(name)
@@ -163,11 +191,12 @@ public final class WebSocketServer {
           servers.append(name)
         }
         receiver.markDirty()
+        unsent += message.text.utf8.count
       }
+      // Many times a long message would be more than there is memory for.
+      if unsent > Self.mostUnsent { flushDirty() }
     }
-    log.countForAll()
-    log.tell(
-      "message for all",
+    log.receivedForAll(
       "from \(message.sender): \(Self.shown(message.text)); to \(clients) here"
         + (servers.isEmpty ? "" : ", and to \(servers.sorted().joined(separator: ", "))"))
   }
@@ -210,7 +239,6 @@ public final class WebSocketServer {
 
   private var figures: String {
     let clients = connections.values.count { $0.client != nil }
-    let links = connections.values.filter { $0.link != nil }
     return "\(connections.count) connections, \(clients) of them clients, \(links.count) of them links; "
       + "\(log.messages) messages; \(held) bytes held"
   }
