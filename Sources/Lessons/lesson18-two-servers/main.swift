@@ -67,7 +67,7 @@ for end in [first.dialled, first.accepted, second.dialled, second.accepted] {
   say("\(end.title): " + (isAccepted ? "its listener's port: accepted" : "the kernel's choice: has dialled"))
 }
 
-say("'A server does not mask, and A is one.' At its accepted end that was right. Now A has dialled:")
+say("'A server does not mask, and A is one.' At its accepted end that is right. Here A has dialled:")
 upgrade(second)
 let refusal = send("hello \(a.instance) \(a.name)".utf8, from: a, over: second, masked: false)
 guard refusal?.code == .protocolError else { cannotShow("a frame without a mask was not refused") }
