@@ -55,6 +55,8 @@ enum Advice {
       return "No error: the socket is non-blocking, and the handshake goes on by itself."
     case (.connect, ETIMEDOUT) where isTCP:
       return "No answer came: the SYNs or their answers were lost, or a firewall dropped them."
+    case (.connect, EISCONN) where subject?.state == TCPState.listen.name:
+      return "The socket listens: it is there to be dialled, and cannot dial."
     case (.connect, EISCONN): return "The socket is connected already."
     case (.socket, EMFILE), (.accept, EMFILE), (.accept4, EMFILE), (.dup, EMFILE):
       return "The process has as many descriptors as it may: ulimit -n"
