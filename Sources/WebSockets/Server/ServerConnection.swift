@@ -145,13 +145,15 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
     var bytes = UnsafeMutableRawBufferPointer(rebasing: room[..<count])
     switch phase {
     case .asked(var reader):
+      var isHead = false
       do throws(HTTPProblem) {
         guard let head = try reader.next(from: &bytes) else {
           phase = .asked(reader)
           return
         }
+        isHead = head.startLine.hasPrefix("HEAD ")
         try answer(try HTTPRequest(head), rest: bytes)
-      } catch { refuse(error) }
+      } catch { refuse(error, isHead: isHead) }
     case .asking(let handshake, var reader):
       do throws(HTTPProblem) {
         guard let head = try reader.next(from: &bytes) else {
@@ -199,9 +201,9 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
     }
   }
 
-  private func refuse(_ problem: HTTPProblem) {
+  private func refuse(_ problem: HTTPProblem, isHead: Bool = false) {
     server.log.write("refused", "\(peer): \(problem.status): \(problem)")
-    finish(HTTPAnswer.bytes(problem))
+    finish(HTTPAnswer.bytes(problem, isHead: isHead))
   }
 
   private func finish(_ answer: [UInt8]) {
