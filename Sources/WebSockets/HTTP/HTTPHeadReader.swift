@@ -65,7 +65,10 @@ public struct HTTPHeadReader: Sendable {
       guard !line.contains(where: isControl) else {
         throw HTTPProblem(400, "the first line has a control character in it")
       }
-      startLine = String(decoding: line, as: UTF8.self)
+      let text = String(decoding: line, as: UTF8.self)
+      // Of what speaks another protocol nothing behind that is of interest.
+      if side == .answers, !text.hasPrefix("HTTP/") { throw .noAnswer(text) }
+      startLine = text
       return nil
     }
     if line.isEmpty {
