@@ -200,8 +200,7 @@ enum WebSocketWitness {
         numbers = itertools.count(1)
         def __init__(self, *options, port=0, limit=None):
             self.log_file = "log-%d" % next(Server.numbers)
-            letters = [o for o in options if o in ("A", "B")]; options = [o for o in options if o not in letters]
-            command = [SERVER, "start", *letters, "--port", port, *options]
+            command = [SERVER, "start", *options, "--port", port]
             def limits():
                 if limit: resource.setrlimit(*limit)
             with open(self.log_file, "wb") as log:
