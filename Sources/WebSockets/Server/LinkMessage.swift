@@ -24,19 +24,23 @@ public enum LinkMessage: Hashable, Sendable {
 
   /// Takes that apart. Nil where it is something else.
   public static func sender(of text: String) -> (sender: String, text: String)? {
-    guard text.hasPrefix(mark), let end = text.firstIndex(of: "\n") else { return nil }
-    return (String(text[..<end].dropFirst(mark.count)), String(text[text.index(after: end)...]))
+    guard isMarked(text), let end = text.utf8.firstIndex(of: UInt8(ascii: "\n")) else { return nil }
+    let sender = text.utf8[..<end].dropFirst(mark.utf8.count)
+    return (String(Substring(sender)), String(text[text.utf8.index(after: end)...]))
   }
+
+  /// Whether a text begins with the mark. Its last character may be more than a space, with an accent behind it; bytes tell.
+  public static func isMarked(_ text: String) -> Bool { text.utf8.starts(with: mark.utf8) }
 
   /// - Throws: why that is no such message.
   public init(_ bytes: UnsafeRawBufferPointer) throws(LinkMistake) {
     // What a session hands out as a text is valid UTF-8.
     let text = String(decoding: bytes, as: UTF8.self)
-    let parts = text.split(separator: "\n", maxSplits: 1, omittingEmptySubsequences: false)
-    let words = parts[0].split(separator: " ", maxSplits: 3, omittingEmptySubsequences: false)
+    let parts = Self.split(text[...], at: "\n", most: 2)
+    let words = Self.split(parts[0], at: " ", most: 4)
     switch words.first {
     case "hello":
-      let name = parts[0].split(separator: " ", maxSplits: 2, omittingEmptySubsequences: false).dropFirst(2)
+      let name = Self.split(parts[0], at: " ", most: 3).dropFirst(2)
       guard parts.count == 1, words.count >= 3, let instance = UInt64(words[1], radix: 16),
         let name = name.first, Self.isName(name)
       else { throw LinkMistake("a hello has an instance and a name") }
@@ -60,6 +64,13 @@ public enum LinkMessage: Hashable, Sendable {
     case .all(let message):
       "all \(String(message.origin, radix: 16)) \(message.number) \(message.sender)\n\(message.text)"
     }
+  }
+
+  /// Bytes are looked at, not characters: a space with an accent behind it is a space.
+  private static func split(_ text: Substring, at separator: Unicode.Scalar, most: Int) -> [Substring] {
+    text.utf8.split(
+      separator: UInt8(ascii: separator), maxSplits: most - 1, omittingEmptySubsequences: false
+    ).map { Substring($0) }
   }
 
   static func isName(_ text: some StringProtocol) -> Bool {
