@@ -16,7 +16,7 @@ struct Message {
     switch receiver {
     case .all: self.text = LinkMessage.mark + text
     case .server:
-      if text.hasPrefix(LinkMessage.mark) {
+      if LinkMessage.isMarked(text) {
         throw Complaint("a message that begins with '\(LinkMessage.mark)' is one for all: 2 sends those")
       }
       self.text = text
