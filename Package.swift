@@ -75,7 +75,11 @@ let package = Package(
     tests("SocketsTests", ["Sockets", "SystemCalls"]),
     tests(
       "ServerTests",
-      ["echo-server", "echo-client", "contact-server", "contact-client", "load", "follow", "SystemCalls"]),
+      [
+        "echo-server", "echo-client", "contact-server", "contact-client", "websocket-server",
+        "websocket-client",
+        "load", "follow", "SystemCalls",
+      ]),
     tests("ContactsTests", ["Contacts", "SystemCalls"]),
     tests("KernelStateTests", ["KernelState", "SystemCalls"]),
     tests("TracingTests", ["CLinux", "Tracing"]),

@@ -121,23 +121,20 @@ import Testing
                   except (OSError, EOFError, AssertionError): pass
                   c.close()
           threading.Thread(target=serve, daemon=True).start(); return listener.getsockname()[1], dialled
-      def upgraded(fields, accept=None, protocol=LINK, more=""):
-          lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade",
-                   "Sec-WebSocket-Accept: " + (accept or accept_for(fields["sec-websocket-key"][0]))]
-          return "\r\n".join(lines + (["Sec-WebSocket-Protocol: " + protocol] if protocol else []) + [more, ""] + ([""] if more else [])).encode()
+      def link(fields, **more): return upgraded(fields, protocol=LINK, **more)
       def says(text): return lambda c: c.send(frame(TEXT, text, mask=False))
       cases = [
           (b"SSH-2.0-OpenSSH_9.2\r\nmore\r\n\r\n", None, "does not begin with HTTP/1.1"), (os.urandom(300) + b"\n", None, ""),
           (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", None, "the server answers 404 Not Found"),
           (b"HTTP/1.1 200 OK\r\n\r\n", None, "the server answers 200 OK"), (b"x" * 20000, None, ""),
-          (lambda f: upgraded(f, accept=accept_for("x")), None, "its Sec-WebSocket-Accept does not belong"),
+          (lambda f: link(f, accept=accept_for("x")), None, "its Sec-WebSocket-Accept does not belong"),
           (lambda f: upgraded(f, protocol=""), None, "it is a WebSocket, and no websocket-server"),
           (lambda f: upgraded(f, protocol="chat"), None, "a subprotocol that nobody has asked for"),
-          (lambda f: upgraded(f, more="Sec-WebSocket-Extensions: permessage-deflate\r\n"), None, "an extension that nobody"),
-          (upgraded, says("hello world"), "1008 (policy violation): a hello has an instance and a name"),
-          (upgraded, lambda c: c.send(frame(TEXT, "hello 5 x")), "1002 (protocol error): a frame is masked, and a server must not"),
-          (upgraded, lambda c: c.s.shutdown(socket.SHUT_WR), "ended without a Close"),
-          (upgraded, lambda c: (c.send(closing(1013, b"later\nforged", mask=False)), c.close_frame(), c.close()), "1013 (try again later): later\\nforged")]
+          (lambda f: link(f, extra=["Sec-WebSocket-Extensions: permessage-deflate"]), None, "an extension that nobody"),
+          (link, says("hello world"), "1008 (policy violation): a hello has an instance and a name"),
+          (link, lambda c: c.send(frame(TEXT, "hello 5 x")), "1002 (protocol error): a frame is masked, and a server must not"),
+          (link, lambda c: c.s.shutdown(socket.SHUT_WR), "ended without a Close"),
+          (link, lambda c: (c.send(closing(1013, b"later\nforged", mask=False)), c.close_frame(), c.close()), "1013 (try again later): later\\nforged")]
       ports = [fake(answer, then or (lambda c: c.close())) for answer, then, _ in cases]; nobody = free_port()
       s = Server(*[w for p, _ in ports for w in ("--peer", "ws://127.0.0.1:%d/ws" % p)], "--peer", "ws://127.0.0.1:%d/ws" % nobody, "--wait", 0)
       good = Client(s); good.echo("x")

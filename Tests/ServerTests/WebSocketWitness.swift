@@ -29,6 +29,14 @@ enum WebSocketWitness {
     #expect(result.status == 0 && result.output == "right\n", "\(result.output)\(result.errors)")
   }
 
+  /// A script that does what a test writes to its standard input.
+  static func peer(_ body: String) throws -> Program {
+    try Program([
+      try #require(Witness.python), "-W", "ignore", "-c",
+      "import sys; sys.argv[1:] = ['', '']\n" + library + body,
+    ])
+  }
+
   private static let library = #"""
     import base64, hashlib, itertools, json, os, random, re, resource, signal, socket, struct, subprocess, sys
     import threading, time
@@ -164,6 +172,22 @@ enum WebSocketWitness {
             word, self.instance, self.name = self.message().split(" ", 2); assert word == "hello"
             if greets: self.say("hello %x %s" % (instance, name))
 
+    def upgraded(fields, accept=None, protocol=NAMED, extra=()):
+        # What a server answers.
+        lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
+        lines.append("Sec-WebSocket-Accept: " + (accept or accept_for(fields["sec-websocket-key"][0])))
+        if protocol: lines.append("Sec-WebSocket-Protocol: " + protocol)
+        return "\r\n".join(lines + list(extra) + ["", ""]).encode()
+    class Listener:
+        # Where somebody may dial.
+        def __init__(self):
+            self.s = socket.create_server((LOOPBACK, 0)); self.s.settimeout(30); self.port = self.s.getsockname()[1]
+            self.url = "ws://127.0.0.1:%d/ws" % self.port
+        def stream(self): return Stream(self.s.accept()[0], masks=True)
+        def client(self, **more):
+            # With an open WebSocket, whose other end is a client.
+            c = self.stream(); c.first, c.fields = c.head(); c.send(upgraded(c.fields, **more)); return c
+
     # --- waiting ---
 
     def until(look, what="it", deadline=20):
@@ -195,6 +219,18 @@ enum WebSocketWitness {
     def end_all():
         for process in running:
             if process.poll() is None: process.kill(); process.wait()
+
+    def client(*words, input="", timeout=30):
+        # Runs a client to its end: its status, and what it prints.
+        if isinstance(input, str): input = input.encode()
+        r = subprocess.run([CLIENT, *map(str, words)], input=input, capture_output=True, timeout=timeout)
+        return r.returncode, r.stdout.decode(), r.stderr.decode()
+    def start_client(*words):
+        p = subprocess.Popen([CLIENT, *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        running.append(p); return p
+    def end_of(p):
+        # How a client ends by itself, with its input still open.
+        p.wait(30); return p.returncode, p.stdout.read().decode(), p.stderr.read().decode()
 
     class Server:
         numbers = itertools.count(1)
