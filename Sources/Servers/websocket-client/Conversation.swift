@@ -42,6 +42,9 @@ final class Conversation {
       },
       step: { [unowned self] in step() })
     if isAtTerminal { printNow("open; \(Message.Line.summary)\n") }
+    // What has come with the server's answer is here already, and no poll reports it.
+    client.work()
+    flush()
     while client.ending == nil, signal == nil, output.failure == nil {
       let outcome: LineEditor.Outcome
       do throws(SystemCallError) { outcome = try editor.readLine(prompt: "websocket> ") } catch {
