@@ -143,7 +143,8 @@ import Testing
           if code:
               told, reason = c.close_frame(); assert told == code, (told, reason)
           # It ends by itself, once the connection does, with its input still open.
-          c.ended() if code else c.close(); c.close(); got = end_of(p)
+          if code: c.s.shutdown(socket.SHUT_WR); c.ended()
+          c.close(); got = end_of(p)
           assert got[0] == status and got[2].startswith("websocket-client: ") and why in got[2] and got[2].count("\n") == 1, (why, got)
           assert not any(ch in got[2] for ch in "\x1b\x9b\x07"), got[2]
       def answers(data): return lambda c: c.send(data)

@@ -13,6 +13,7 @@ enum WebSocketWitness {
   ///   - body: what follows the library below.
   ///   - python: what runs it; the one that has `websockets` and `aiohttp`, for scripts that import them.
   ///   - deadline: seconds.
+  /// - Throws: what stands in the way of running it.
   static func run(_ body: String, python: String? = Witness.python, deadline: Double = 150) async throws {
     let folder = try Place.temporaryFolder()
     defer { Place.remove(folder) }
