@@ -69,7 +69,7 @@ import Testing
                   for text in ("", "hello", "é" * 100000): await c.send_str(text); assert await c.receive_str() == text
                   data = os.urandom(1 << 20); await c.send_bytes(data); assert await c.receive_bytes() == data
                   await d.send_str("/all both"); assert await c.receive_str() == "both"; assert (await d.receive_str()).endswith("\nboth")
-                  await c.close(code=4001, message=b"bye"); assert c.close_code == 4001; a.says("client left: ", "4001: bye")
+                  await c.close(code=4001, message=b"bye"); assert c.close_code == 4001; await asyncio.to_thread(a.says, "client left: ", "4001: bye")
                   a.kill(); b.signal(signal.SIGTERM); m = await d.receive(); assert (m.type, m.data, m.extra) == (WSMsgType.CLOSE, 1001, "the server ends"), m
               assert await asyncio.to_thread(b.ends) == 0
       async def with_our_client():

@@ -37,7 +37,8 @@ public enum Witness {
   /// SOCKETSTEPS_WEBSOCKET_PYTHON names, such as a virtual environment's. Nil where that is none.
   public static let webSocketPython: String? = {
     guard let path = getenv("SOCKETSTEPS_WEBSOCKET_PYTHON").map({ String(cString: $0) }),
-      let result = try? Program.run([path, "-c", "import aiohttp, websockets.sync.client"]), result.status == 0
+      let result = try? Program.run([path, "-c", "import aiohttp, websockets.sync.client"]),
+      result.status == 0
     else { return nil }
     return path
   }()
