@@ -32,6 +32,19 @@ public enum Witness {
 
   /// Whether tests that need Python run.
   public static var havePython: Bool { areRequired || python != nil }
+
+  /// A Python 3 that has `websockets` and `aiohttp`, which are others' clients and servers: the one that the environment variable
+  /// SOCKETSTEPS_WEBSOCKET_PYTHON names, such as a virtual environment's. Nil where that is none.
+  public static let webSocketPython: String? = {
+    guard let path = getenv("SOCKETSTEPS_WEBSOCKET_PYTHON").map({ String(cString: $0) }),
+      let result = try? Program.run([path, "-c", "import aiohttp, websockets.sync.client"]),
+      result.status == 0
+    else { return nil }
+    return path
+  }()
+
+  /// Whether tests that need that one run.
+  public static var haveWebSocketPython: Bool { areRequired || webSocketPython != nil }
 }
 
 /// What this process may do.

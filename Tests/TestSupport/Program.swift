@@ -151,6 +151,13 @@ public final class Program {
     keys.withUTF8 { try? writeAll(UnsafeRawBufferPointer($0), to: terminal) }
   }
 
+  /// Whether its terminal edits lines and echoes keys by itself, as it did at first. See: termios(3)
+  public var terminalIsCooked: Bool {
+    var modes = termios()
+    return tcgetattr(inside, &modes) == 0
+      && modes.c_lflag & tcflag_t(ICANON | ECHO) == tcflag_t(ICANON | ECHO)
+  }
+
   public func send(_ signal: Int32) { kill(process, signal) }
 
   /// Closes the reading end of its standard output.

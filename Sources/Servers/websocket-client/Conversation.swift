@@ -42,7 +42,10 @@ final class Conversation {
       },
       step: { [unowned self] in step() })
     if isAtTerminal { printNow("open; \(Message.Line.summary)\n") }
-    while client.ending == nil, signal == nil {
+    // What has come with the server's answer is here already, and no poll reports it.
+    client.work()
+    flush()
+    while client.ending == nil, signal == nil, output.failure == nil {
       let outcome: LineEditor.Outcome
       do throws(SystemCallError) { outcome = try editor.readLine(prompt: "websocket> ") } catch {
         // That line was too long, or no UTF-8; the next one may be better.
@@ -94,7 +97,8 @@ final class Conversation {
       return .show(lines.joined(separator: "\n"))
     }
     flush()
-    return client.ending == nil ? .nothing : .end
+    // Whom nobody hears any more has no reason to stay.
+    return client.ending == nil && output.failure == nil ? .nothing : .end
   }
 
   /// Shows what is left, and says how it has ended.
@@ -103,18 +107,16 @@ final class Conversation {
   func end() throws(WebSocketFailure) -> Int32 {
     flush()
     if let signal { return 128 + signal }
-    if let ending = client.ending, status(of: client) != ExitStatus.success {
-      complain(ending.failure == nil ? "the server has closed it: \(ending.description)" : ending.description)
-    }
+    if let reason = reason(of: client) { complain(reason) }
     if let failure = output.failure {
       return failure.rawValue == EPIPE ? ExitStatus.outputClosed : ExitStatus.failure
     }
-    return hasFailed && !isAtTerminal ? ExitStatus.failure : status(of: client)
+    return hasFailed && !isAtTerminal || reason(of: client) != nil ? ExitStatus.failure : ExitStatus.success
   }
 
   private func complain(_ text: String) {
     flush()
-    printToStandardError("\(name): \(text)\n")
+    printToStandardError("\(name): \(text.printable)\n")
     hasFailed = true
   }
 

@@ -59,7 +59,9 @@ func run() throws(Complaint) -> Int32 {
     if arguments.has("echo") {
       client.received = { [unowned client] kind, bytes in client.session.send(kind, bytes) }
       while client.ending == nil { try client.wait() }
-      return status(of: client)
+      guard let reason = reason(of: client) else { return ExitStatus.success }
+      printToStandardError("\(name): \(reason.printable)\n")
+      return ExitStatus.failure
     }
     let conversation = Conversation(client, interruption)
     if let message {
@@ -71,14 +73,16 @@ func run() throws(Complaint) -> Int32 {
     return try conversation.end()
   } catch {
     if error.isInterruption, let signal = interruption.signal() { return 128 + signal }
-    throw Complaint(error.description)
+    // It may have words of the server's in it.
+    throw Complaint(error.description.printable)
   }
 }
 
-/// Whether it has ended as it should.
-func status(of client: WebSocketClient) -> Int32 {
-  client.ending.map { $0.failure == nil && [nil, .normal].contains($0.code) } ?? true
-    ? ExitStatus.success : ExitStatus.failure
+/// Why it has not ended as it should; nil where it has.
+func reason(of client: WebSocketClient) -> String? {
+  guard let ending = client.ending else { return nil }
+  if ending.failure != nil { return ending.description }
+  return [nil, .normal].contains(ending.code) ? nil : "the server has closed it: \(ending.description)"
 }
 
 do throws(Complaint) { exit(try run()) } catch { exit(command: name, complaint: error) }

@@ -64,6 +64,13 @@ public struct HTTPProblem: Error, Hashable, Sendable, CustomStringConvertible {
     self.description = description
     self.fields = fields
   }
+
+  /// What an answer begins with is no answer's first line.
+  static func noAnswer(_ line: String) -> HTTPProblem {
+    let shown = String(line.prefix(60)).debugDescription
+    return HTTPProblem(
+      0, "the server's answer is wrong: it does not begin with HTTP/1.1 and a status, but with \(shown)")
+  }
 }
 
 /// A request's first line. See: RFC 9112, section 3

@@ -31,6 +31,10 @@ public struct HTTPHeadReader: Sendable {
   {
     for (place, byte) in bytes.enumerated() {
       held.append(byte)
+      // Its end need not be waited for: a CR LF is all that may follow.
+      if startLine == nil, held.count - line > Self.longestLine + 2 {
+        throw HTTPProblem(414, "the first line has more than \(Self.longestLine) bytes")
+      }
       if held.count > Self.longest {
         throw HTTPProblem(431, "the head has more than \(Self.longest) bytes")
       }
@@ -58,13 +62,13 @@ public struct HTTPHeadReader: Sendable {
     guard let startLine else {
       // An empty line before a request is passed over. See: RFC 9112, section 2.2
       if line.isEmpty { return nil }
-      if line.count > Self.longestLine {
-        throw HTTPProblem(414, "the first line has more than \(Self.longestLine) bytes")
-      }
       guard !line.contains(where: isControl) else {
         throw HTTPProblem(400, "the first line has a control character in it")
       }
-      startLine = String(decoding: line, as: UTF8.self)
+      let text = String(decoding: line, as: UTF8.self)
+      // Of what speaks another protocol nothing behind that is of interest.
+      if side == .answers, !text.hasPrefix("HTTP/") { throw .noAnswer(text) }
+      startLine = text
       return nil
     }
     if line.isEmpty {

@@ -33,9 +33,7 @@ public struct ClientHandshake: Sendable {
     func refuse(_ what: String) -> HTTPProblem { HTTPProblem(0, "the server's answer is wrong: \(what)") }
     let words = answer.startLine.split(separator: " ", maxSplits: 1, omittingEmptySubsequences: false)
     guard words.count == 2, HTTPVersion(words[0])?.major == 1, let status = Int(words[1].prefix(3)) else {
-      throw refuse(
-        "it does not begin with HTTP/1.1 and a status, but with \(String(answer.startLine.prefix(60)).debugDescription)"
-      )
+      throw .noAnswer(answer.startLine)
     }
     guard status == 101 else { throw HTTPProblem(status, "the server answers \(words[1])") }
     guard answer.list("Upgrade", has: "websocket") else { throw refuse("it has no 'Upgrade: websocket'") }

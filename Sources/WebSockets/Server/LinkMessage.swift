@@ -133,13 +133,11 @@ struct Deliveries {
       }
     }
     if message.number <= origin.highest { return origin.missing.remove(message.number) != nil }
-    // Of an origin that is new here, what came before is not missing: nobody here was there.
-    if origin.highest > 0 {
-      let from = max(origin.highest + 1, message.number - min(message.number, UInt64(Self.mostMissing)))
-      if from < message.number { origin.missing.formUnion(from..<message.number) }
-      if origin.missing.count > Self.mostMissing {
-        origin.missing = Set(origin.missing.sorted().suffix(Self.mostMissing))
-      }
+    // Of an origin that is new here, too, what came before may still come, over a link that is slower.
+    let from = max(origin.highest + 1, message.number - min(message.number, UInt64(Self.mostMissing)))
+    if from < message.number { origin.missing.formUnion(from..<message.number) }
+    if origin.missing.count > Self.mostMissing {
+      origin.missing = Set(origin.missing.sorted().suffix(Self.mostMissing))
     }
     origin.highest = message.number
     return true

@@ -14,8 +14,19 @@ struct MessageLog {
   private static let (messagesPerSecond, eventsPerSecond) = (50, 100)
   /// So much of a message is shown.
   private static let shownBytes = 200
+  /// And of a whole line so much: made visible, each byte may become six, and a log drops what a pipe has no room for.
+  private static let lineBytes = 600
 
-  init(_ write: @escaping (_ event: String, _ text: String) -> Void) { self.write = write }
+  init(_ write: @escaping (_ event: String, _ text: String) -> Void) {
+    // Words from elsewhere, such as the reason in a Close, make no lines of their own.
+    self.write = { event, text in write(event, Self.line(text)) }
+  }
+
+  private static func line(_ text: String) -> String {
+    let line = text.replacing("\n", with: "\\n")
+    return line.utf8.count > lineBytes
+      ? String(decoding: line.utf8.prefix(lineBytes), as: UTF8.self) + "…" : line
+  }
 
   @inline(__always)
   mutating func received(_ kind: MessageKind, _ bytes: UnsafeRawBufferPointer, from sender: () -> String) {

@@ -37,8 +37,6 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
   private(set) var other: (instance: UInt64, name: String)?
   /// Whether a client's message for all waits for room on a link: nothing more is read from it meanwhile.
   private var waitsForLinks = false
-  /// Whether what it has asked for was HEAD.
-  private var isHead = false
   /// Whether something was put into its session since it was flushed.
   private var isDirty = false
   private var held = 0
@@ -150,13 +148,15 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
     var bytes = UnsafeMutableRawBufferPointer(rebasing: room[..<count])
     switch phase {
     case .asked(var reader):
+      var isHead = false
       do throws(HTTPProblem) {
         guard let head = try reader.next(from: &bytes) else {
           phase = .asked(reader)
           return
         }
+        isHead = head.startLine.hasPrefix("HEAD ")
         try answer(try HTTPRequest(head), rest: bytes)
-      } catch { refuse(error) }
+      } catch { refuse(error, isHead: isHead) }
     case .asking(let handshake, var reader):
       do throws(HTTPProblem) {
         guard let head = try reader.next(from: &bytes) else {
@@ -175,7 +175,7 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
   }
 
   private func answer(_ request: HTTPRequest, rest: UnsafeMutableRawBufferPointer) throws(HTTPProblem) {
-    isHead = request.method == "HEAD"
+    let isHead = request.method == "HEAD"
     switch request.path {
     case "/ws":
       let upgrade = try Upgrade(request)
@@ -204,7 +204,7 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
     }
   }
 
-  private func refuse(_ problem: HTTPProblem) {
+  private func refuse(_ problem: HTTPProblem, isHead: Bool = false) {
     server.log.tell("refused", "\(peer): \(problem.status): \(problem)")
     finish(HTTPAnswer.bytes(problem, isHead: isHead))
   }
