@@ -16,7 +16,7 @@ func lesson(_ name: String) -> Target {
   ]
   let partner: [Target.Dependency] = started[name].map { [.init(stringLiteral: $0)] } ?? []
   return .executableTarget(
-    name: name, dependencies: ["CLinux", "LessonSupport", "Contacts"] + partner,
+    name: name, dependencies: ["CLinux", "LessonSupport", "Contacts", "WebSockets"] + partner,
     path: "Sources/Lessons/\(name)")
 }
 
@@ -37,7 +37,7 @@ let lessons = [
   "lesson7-close", "lesson8-minimal-server", "lesson8-minimal-client",
   "lesson9-echo-server", "lesson9-echo-client", "lesson10-framing", "lesson11-threads",
   "lesson12-event-loop", "lesson13-contact-wire", "lesson14-contact-book-server", "lesson14-contact-book",
-  "lesson15-replication",
+  "lesson15-replication", "lesson16-upgrade", "lesson17-frames",
 ]
 
 let package = Package(
