@@ -46,7 +46,10 @@ show(first, frame("not final, text", "not masked, 3 bytes", .text("payload", 3))
 show(ping, frame("final, Ping", "not masked, 5 bytes", .text("payload", 5)))
 show(second, frame("final, continuation", "not masked, 2 bytes", .text("payload", 2)))
 for frame in [first, ping, second] { send(server, frame) }
-say("Three writes, one read. The client has read \(heard(&clientReader, take(client))).")
+// As soon as all have come, and not before (lesson 15).
+var all = [UInt8](repeating: 0, count: first.count + ping.count + second.count)
+guard recv(client, &all, all.count, Int32(MSG_WAITALL)) == all.count else { fail("recv") }
+say("Three writes, one recv. The client has read \(heard(&clientReader, all)).")
 say("A Ping is answered by a Pong, with the same payload. The client masks that, too.")
 send(client, [0x8a, 0x85] + mask + xor("Hello".utf8, mask))
 say("The server has read \(heard(&serverReader, take(server))).")
