@@ -125,9 +125,9 @@ func heard(_ reader: inout WebSocketReader, _ bytes: [UInt8]) -> String {
           told.append("Close \(code?.rawValue ?? 0)" + (reason.isEmpty ? "" : ", '\(text(reason))'"))
         }
       }
+      if reader.isInside { told.append("something that is not whole yet") }
     } catch { told.append("\(error), which is \(error.code)") }
   }
-  if reader.isInside { told.append("something that is not whole yet") }
   return "\(bytes.count) bytes: \(told.joined(separator: ", "))"
 }
 
