@@ -37,7 +37,7 @@ let lessons = [
   "lesson7-close", "lesson8-minimal-server", "lesson8-minimal-client",
   "lesson9-echo-server", "lesson9-echo-client", "lesson10-framing", "lesson11-threads",
   "lesson12-event-loop", "lesson13-contact-wire", "lesson14-contact-book-server", "lesson14-contact-book",
-  "lesson15-replication", "lesson18-two-servers",
+  "lesson15-replication", "lesson16-upgrade", "lesson17-frames", "lesson18-two-servers",
 ]
 
 let package = Package(

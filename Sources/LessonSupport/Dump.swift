@@ -6,6 +6,14 @@ public enum DumpField: Sendable {
   case number(String)
   /// A text, padded with NUL to so many bytes.
   case text(String, Int)
+  /// One byte, and what its bits say, which are shown in groups of so many, the high ones first.
+  case bits([Int], String)
+  /// Two bytes, the high one first.
+  case short(String)
+  /// So many bytes, as they are.
+  case bytes(String, Int)
+  /// A line of text, up to its CR LF: shown as text.
+  case line(String)
 }
 
 /// Says the bytes of a message, field by field: where a field begins, its bytes, what they mean.
@@ -13,10 +21,24 @@ public func show(_ bytes: [UInt8], _ fields: [DumpField]) {
   var lines: [String] = []
   var rest = bytes[...]
   for field in fields {
+    if case .line(let meaning) = field {
+      let end = rest.firstIndex(of: UInt8(ascii: "\n")).map { $0 + 1 } ?? rest.endIndex
+      let text = String(decoding: rest[..<end], as: UTF8.self).replacing("\r\n", with: "\\r\\n")
+      let offset = pad("\(rest.startIndex - bytes.startIndex)", 5, before: true) + "  "
+      // Beside it where there is room, else below.
+      lines.append(offset + (text.count < 30 ? pad(text, 30) + meaning : text))
+      if text.count >= 30 { lines.append(pad("", 37) + meaning) }
+      rest = rest[end...]
+      continue
+    }
     let (size, meaning): (Int, String) =
       switch field {
       case .byte(let meaning): (1, meaning)
       case .number(let name): (4, "\(name): \(rest.prefix(4).reduce(0) { $0 << 8 | UInt32($1) })")
+      case .short(let name): (2, "\(name): \(rest.prefix(2).reduce(0) { $0 << 8 | UInt32($1) })")
+      case .bits(let groups, let meaning): (1, "\(bits(rest.first ?? 0, groups))  \(meaning)")
+      case .bytes(let meaning, let size): (size, meaning)
+      case .line(let meaning): (0, meaning)
       case .text(let name, let size):
         (size, "\(name): \(String(decoding: rest.prefix(size).prefix { $0 != 0 }, as: UTF8.self))")
       }
@@ -34,6 +56,14 @@ public func show(_ bytes: [UInt8], _ fields: [DumpField]) {
     rest = rest.dropFirst(size)
   }
   say(lines.joined(separator: "\n"))
+}
+
+private func bits(_ byte: UInt8, _ groups: [Int]) -> String {
+  var digits = pad(String(byte, radix: 2), 8, before: true).replacing(" ", with: "0")[...]
+  return groups.map { size in
+    defer { digits = digits.dropFirst(size) }
+    return String(digits.prefix(size))
+  }.joined(separator: " ")
 }
 
 private func pad(_ text: String, _ width: Int, before: Bool = false) -> String {

@@ -10,7 +10,7 @@ enum Course {
     "lesson1-socket", "lesson2-bind", "lesson3-listen", "lesson4-accept", "lesson5-read", "lesson6-write",
     "lesson7-close", "lesson8-minimal-server", "lesson9-echo-server", "lesson10-framing", "lesson11-threads",
     "lesson12-event-loop", "lesson13-contact-wire", "lesson14-contact-book", "lesson15-replication",
-    "lesson18-two-servers",
+    "lesson16-upgrade", "lesson17-frames", "lesson18-two-servers",
   ]
   /// Those that several threads or processes take part in: without the narrator they run at the same time.
   static let concurrent: Set = [
