@@ -38,6 +38,8 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
   /// Whether something was put into its session since it was flushed.
   private var isDirty = false
   private var held = 0
+  /// Whether nothing is read from it, because its messages are for all, and a link has to take those first that wait.
+  private var isHeldBack = false
 
   /// One that has to ask for something; or, where this server has dialled, one that it asks for a link.
   init(
@@ -92,7 +94,8 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
   /// What is to be waited for, and what it costs, as things stand now.
   func settle() {
     guard !isEnded else { return }
-    let wanted = session?.interest ?? (sent < outgoing.count ? [.readable, .writable] : .readable)
+    var wanted = session?.interest ?? (sent < outgoing.count ? [.readable, .writable] : .readable)
+    if isHeldBack, session?.isOpen == true { wanted.remove(.readable) }
     if wanted != interest {
       interest = wanted
       do throws(SystemCallError) { try server.loop.change(number, to: wanted) } catch {
@@ -224,9 +227,11 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
       // A message for all has its sender before it.
       limits.message += LinkMessage.longestHead
       limits.silence = min(limits.silence, WebSocketServer.linkSilence)
+      (limits.backlog, limits.stall) = (WebSocketServer.linkBacklog, WebSocketServer.linkStall)
     }
     let session = WebSocketSession(socket, role, limits: limits, clock: server.clock, head: head)
     session.owner = self
+    session.isReadAlways = isLink
     phase = isLink ? .link(session) : .client(session)
     if isLink {
       deadline = server.clock.now + server.options.handshake
@@ -245,7 +250,12 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
     guard session.isOpen else { return }
     if kind == .text, LinkMessage.isMarked(bytes) {
       let text = UnsafeRawBufferPointer(rebasing: bytes[LinkMessage.mark.utf8.count...])
-      return server.toAll(String(decoding: text, as: UTF8.self), from: self)
+      server.toAll(String(decoding: text, as: UTF8.self), from: self)
+      if server.aLinkLags, !isHeldBack {
+        isHeldBack = true
+        server.heldBack.append(self)
+      }
+      return
     }
     server.log.received(kind, bytes) { peer }
     session.send(kind, bytes)
@@ -277,6 +287,12 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
     let name = other.map { "\($0.name.debugDescription) " } ?? ""
     return name
       + (wasDialled ? "at \(peer), which this server has dialled" : "which has dialled from \(peer)")
+  }
+
+  /// The links have taken what waited.
+  func goOn() {
+    isHeldBack = false
+    settle()
   }
 
   /// Has what was put into its session sent at the turn's end, once for all of it.

@@ -21,6 +21,8 @@ public final class WebSocketServer {
   private var sweeps: LoopTimer?
   /// Those whose sessions have something to send since the turn began.
   var dirty: [ServerConnection] = []
+  /// Clients whose next messages wait until the links have taken the last ones.
+  var heldBack: [ServerConnection] = []
   /// Bytes of messages that all connections have it hold.
   var held = 0
   var log: MessageLog
@@ -36,6 +38,13 @@ public final class WebSocketServer {
   /// A link that is silent for so long gets a Ping, and after three times that it is down, in milliseconds: a server that vanishes
   /// without a FIN is to be noticed.
   static let linkSilence = 5000
+  /// So much may wait for a link before those are held back who send messages for all, in bytes: a server that is only busier than
+  /// this one loses none.
+  private static let linkHighWater = 256 << 10
+  /// So much at most: what has come from clients before they were held back, and from other links, whose messages wait for nobody.
+  static let linkBacklog = 64 << 20
+  /// A link that takes nothing for so long is given up, in milliseconds: others wait for it.
+  static let linkStall = 5000
   /// When it ends: how long its peers may take to close, in milliseconds.
   private static let farewell = 2000
 
@@ -123,9 +132,17 @@ public final class WebSocketServer {
       dirty = []
       for connection in ready { connection.flushDirty() }
     }
+    if !heldBack.isEmpty, !aLinkLags {
+      let waiting = heldBack
+      heldBack = []
+      for connection in waiting { connection.goOn() }
+    }
   }
 
   // --- messages for all ---
+
+  /// Whether a link has to take something first.
+  var aLinkLags: Bool { connections.values.contains { $0.link.map { $0.waiting > Self.linkHighWater } ?? false } }
 
   /// A client's message for all.
   func toAll(_ text: String, from connection: ServerConnection) {
