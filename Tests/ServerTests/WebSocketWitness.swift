@@ -100,10 +100,11 @@ enum WebSocketWitness {
             if not self.masks: return opcode, self.take(length), fin
             key = self.take(4); return opcode, masked(key, self.take(length)), fin
         def message(self):
-            # A text as str, anything else as bytes; Pings and Pongs are passed over.
+            # A text as str, anything else as bytes; a Ping is answered, a Pong passed over.
             kind, data = None, b""
             while True:
                 opcode, payload, fin = self.frame()
+                if opcode == PING: self.send(frame(PONG, payload, mask=not self.masks))
                 if opcode in (PING, PONG): continue
                 assert opcode != CLOSE, payload
                 assert (opcode == MORE) == (kind is not None), opcode
@@ -237,7 +238,7 @@ enum WebSocketWitness {
         numbers = itertools.count(1)
         def __init__(self, *options, port=0, limit=None):
             self.log_file = "log-%d" % next(Server.numbers)
-            command = [SERVER, "start", *options, "--port", port]
+            command = [SERVER, "start", *options] + ([] if port is None else ["--port", port])
             def limits():
                 if limit: resource.setrlimit(*limit)
             with open(self.log_file, "wb") as log:

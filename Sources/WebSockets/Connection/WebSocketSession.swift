@@ -84,6 +84,10 @@ public final class WebSocketSession {
   private var lastTaken: Int
   private var lastPing: Int
 
+  /// Whether it is read however much waits for the peer: where what it sends is not answered to it. Two that both waited for the
+  /// other to take something would wait for ever.
+  var isReadAlways = false
+
   /// So many bytes may wait before nothing more is read from the peer whose messages they answer.
   private static let highWater = 64 * 1024
 
@@ -121,7 +125,7 @@ public final class WebSocketSession {
   public var interest: Readiness {
     var interest: Readiness = []
     // While it does not take what it gets, it has to wait. What comes after the end is thrown away at once.
-    if outbox.count < Self.highWater || phase == .leaving { interest.insert(.readable) }
+    if outbox.count < Self.highWater || phase == .leaving || isReadAlways { interest.insert(.readable) }
     if !outbox.isEmpty { interest.insert(.writable) }
     return interest
   }

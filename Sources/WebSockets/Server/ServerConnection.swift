@@ -95,7 +95,8 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
   func settle() {
     guard !isEnded else { return }
     var wanted = session?.interest ?? (sent < outgoing.count ? [.readable, .writable] : .readable)
-    if waitsForLinks { wanted.remove(.readable) }
+    // Whoever closes is heard at once.
+    if waitsForLinks, session?.isOpen == true { wanted.remove(.readable) }
     if wanted != interest {
       interest = wanted
       do throws(SystemCallError) { try server.loop.change(number, to: wanted) } catch {
@@ -227,9 +228,11 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
       // A message for all has its sender before it.
       limits.message += LinkMessage.longestHead
       limits.silence = min(limits.silence, WebSocketServer.linkSilence)
+      (limits.backlog, limits.stall) = (WebSocketServer.linkBacklog, WebSocketServer.linkStall)
     }
     let session = WebSocketSession(socket, role, limits: limits, clock: server.clock, head: head)
     session.owner = self
+    session.isReadAlways = isLink
     phase = isLink ? .link(session) : .client(session)
     if isLink {
       deadline = server.clock.now + server.options.handshake

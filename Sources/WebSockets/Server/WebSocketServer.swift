@@ -43,7 +43,11 @@ public final class WebSocketServer {
   /// without a FIN is to be noticed.
   static let linkSilence = 5000
   /// So many bytes may wait on a link before clients have to wait with their messages for all.
-  private static let linkBacklog = 256 * 1024
+  private static let linkHighWater = 256 * 1024
+  /// So many at most: what has come from clients before they had to wait, and from other links, whose messages wait for nobody.
+  static let linkBacklog = 64 << 20
+  /// A link that takes nothing for so long is given up, in milliseconds: others wait for it.
+  static let linkStall = 5000
   /// So many bytes may be gathered in a turn before they are sent.
   private static let mostUnsent = 16 << 20
   /// When it ends: how long its peers may take to close, in milliseconds.
@@ -150,7 +154,7 @@ public final class WebSocketServer {
   }
 
   /// Whether a link has more to send than it takes.
-  var areLinksFull: Bool { links.contains { $0.link?.waiting ?? 0 > Self.linkBacklog } }
+  var areLinksFull: Bool { links.contains { $0.link?.waiting ?? 0 > Self.linkHighWater } }
 
   // --- messages for all ---
 
