@@ -62,7 +62,7 @@ import Testing
       a.says("started: A: http://127.0.0.1:%d/ is a page, ws://127.0.0.1:%d/ws the WebSocket; in 0.1 seconds it dials" % (p, p))
       for s, other, port in ((a, "B", q), (b, "A", p)):
           s.says("link up: with \"%s\" at 127.0.0.1:%d, which this server has dialled" % (other, port))
-          s.says("link up: with \"%s\" which has dialled from 127.0.0.1:" % other); assert s.figures()[:3] == [2, 0, 2]
+          s.says("link up: with \"%s\", which has dialled from 127.0.0.1:" % other); assert s.figures()[:3] == [2, 0, 2]
       def rows():
           text = subprocess.run(["ss", "-tnpHO", "state", "established"], capture_output=True, text=True, timeout=20).stdout
           found = set()

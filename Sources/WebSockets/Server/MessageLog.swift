@@ -11,7 +11,7 @@ struct MessageLog {
   private var shortage = 0
   private(set) var messages: UInt64 = 0
 
-  private static let (messagesPerSecond, eventsPerSecond) = (50, 100)
+  private static let (messagesPerSecond, eventsPerSecond) = (50, 1000)
   /// So much of a message is shown.
   private static let shownBytes = 200
   /// And of a whole line so much: made visible, each byte may become six, and a log drops what a pipe has no room for.
