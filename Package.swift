@@ -77,6 +77,7 @@ let package = Package(
       "ServerTests",
       ["echo-server", "echo-client", "contact-server", "contact-client", "load", "follow", "SystemCalls"]),
     tests("ContactsTests", ["Contacts", "SystemCalls"]),
+    tests("WebSocketsTests", ["WebSockets", "Sockets", "SystemCalls"]),
     tests("KernelStateTests", ["KernelState", "SystemCalls"]),
     tests("TracingTests", ["CLinux", "Tracing"]),
     tests("StoryTests", ["Story", "Tracing", "KernelState", "SystemCalls", "CommandLineTool"]),
