@@ -10,6 +10,10 @@ public struct HTTPHeadReader: Sendable {
   /// Bytes that a head may have, its first line, and how many fields.
   public static let (longest, longestLine, mostFields) = (16 * 1024, 8 * 1024, 100)
 
+  private static var lineTooLong: HTTPProblem {
+    HTTPProblem(414, "the first line has more than \(longestLine) bytes")
+  }
+
   private let side: Side
   private var held: [UInt8] = []
   /// Where the line begins that is coming.
@@ -34,6 +38,8 @@ public struct HTTPHeadReader: Sendable {
       if held.count > Self.longest {
         throw HTTPProblem(431, "the head has more than \(Self.longest) bytes")
       }
+      // It may be a line that never ends.
+      if startLine == nil, held.count - line > Self.longestLine + 2 { throw Self.lineTooLong }
       if byte != UInt8(ascii: "\n") {
         if held.count - line > 1, held[held.count - 2] == UInt8(ascii: "\r") {
           throw HTTPProblem(400, "a CR stands in the head without an LF behind it")
@@ -58,9 +64,7 @@ public struct HTTPHeadReader: Sendable {
     guard let startLine else {
       // An empty line before a request is passed over. See: RFC 9112, section 2.2
       if line.isEmpty { return nil }
-      if line.count > Self.longestLine {
-        throw HTTPProblem(414, "the first line has more than \(Self.longestLine) bytes")
-      }
+      if line.count > Self.longestLine { throw Self.lineTooLong }
       guard !line.contains(where: isControl) else {
         throw HTTPProblem(400, "the first line has a control character in it")
       }
