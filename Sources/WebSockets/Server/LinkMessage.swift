@@ -24,19 +24,25 @@ public enum LinkMessage: Hashable, Sendable {
 
   /// Takes that apart. Nil where it is something else.
   public static func sender(of text: String) -> (sender: String, text: String)? {
-    guard text.hasPrefix(mark), let end = text.firstIndex(of: "\n") else { return nil }
-    return (String(text[..<end].dropFirst(mark.count)), String(text[text.index(after: end)...]))
+    let scalars = text.unicodeScalars
+    guard scalars.starts(with: mark.unicodeScalars), let end = scalars.firstIndex(of: "\n") else { return nil }
+    let sender = scalars[..<end].dropFirst(mark.unicodeScalars.count)
+    return (String(sender), String(scalars[scalars.index(after: end)...]))
   }
 
   /// - Throws: why that is no such message.
   public init(_ bytes: UnsafeRawBufferPointer) throws(LinkMistake) {
     // What a session hands out as a text is valid UTF-8.
-    let text = String(decoding: bytes, as: UTF8.self)
-    let parts = text.split(separator: "\n", maxSplits: 1, omittingEmptySubsequences: false)
-    let words = parts[0].split(separator: " ", maxSplits: 3, omittingEmptySubsequences: false)
+    let text = String(decoding: bytes, as: UTF8.self).unicodeScalars
+    // By scalars: a name may begin with one that would be one character with the space before it.
+    func split(_ text: Substring.UnicodeScalarView, _ separator: Unicode.Scalar, _ most: Int) -> [Substring] {
+      text.split(separator: separator, maxSplits: most, omittingEmptySubsequences: false).map(Substring.init)
+    }
+    let parts = split(text[...], "\n", 1)
+    let words = split(parts[0].unicodeScalars, " ", 3)
     switch words.first {
     case "hello":
-      let name = parts[0].split(separator: " ", maxSplits: 2, omittingEmptySubsequences: false).dropFirst(2)
+      let name = split(parts[0].unicodeScalars, " ", 2).dropFirst(2)
       guard parts.count == 1, words.count >= 3, let instance = UInt64(words[1], radix: 16),
         let name = name.first, Self.isName(name)
       else { throw LinkMistake("a hello has an instance and a name") }
