@@ -282,7 +282,9 @@ public final class WebSocketSession {
 
   /// Ends it at once, for the connection is of no use any more.
   public func lose(_ reason: String) {
-    failure = failure ?? reason
+    // With both Closes said nothing was missing but the end of the connection, and this is one. See: RFC 6455, section 7.1.4
+    let isClosed = phase == .leaving && heard != nil && outbox.isEmpty
+    if !isClosed { failure = failure ?? reason }
     end()
   }
 
