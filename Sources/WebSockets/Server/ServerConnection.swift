@@ -223,7 +223,9 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
       limits.message += LinkMessage.longestHead
       limits.silence = min(limits.silence, WebSocketServer.linkSilence)
     }
-    let session = WebSocketSession(socket, role, limits: limits, clock: server.clock, head: head)
+    // What comes over a link goes to others.
+    let session = WebSocketSession(
+      socket, role, limits: limits, clock: server.clock, answers: !isLink, head: head)
     session.owner = self
     phase = isLink ? .link(session) : .client(session)
     if isLink {
