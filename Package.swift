@@ -81,6 +81,7 @@ let package = Package(
         "follow", "SystemCalls",
       ]),
     tests("ContactsTests", ["Contacts", "SystemCalls"]),
+    tests("WebSocketsTests", ["WebSockets", "Sockets", "SystemCalls"]),
     tests("KernelStateTests", ["KernelState", "SystemCalls"]),
     tests("TracingTests", ["CLinux", "Tracing"]),
     tests("StoryTests", ["Story", "Tracing", "KernelState", "SystemCalls", "CommandLineTool"]),

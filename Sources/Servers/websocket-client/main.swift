@@ -55,6 +55,7 @@ func run() throws(Complaint) -> Int32 {
   do throws(WebSocketFailure) {
     let client = try WebSocketClient(
       url, protocols: arguments.has("echo") ? [] : [LinkMessage.namedProtocol], limits: limits,
+      answers: arguments.has("echo"),
       interruption: interruption.descriptor)
     if arguments.has("echo") {
       client.received = { [unowned client] kind, bytes in client.session.send(kind, bytes) }

@@ -41,11 +41,12 @@ public final class WebSocketClient: WebSocketSessionOwner {
   ///   - url: where it is.
   ///   - protocols: subprotocols that this client would speak.
   ///   - limits: what it may cost.
+  ///   - answers: whether `received` answers what comes.
   ///   - interruption: a descriptor that ends all waiting when it becomes readable; -1 for none.
   /// - Throws: why there is none.
   public init(
     _ url: WebSocketURL, protocols: [String] = [], limits: SessionLimits = SessionLimits(),
-    interruption: Int32 = -1
+    answers: Bool = false, interruption: Int32 = -1
   ) throws(WebSocketFailure) {
     self.interruption = interruption
     let socket: Descriptor
@@ -65,7 +66,7 @@ public final class WebSocketClient: WebSocketSessionOwner {
       room.deallocate()
       throw error
     }
-    session = WebSocketSession(socket, .client, limits: limits, clock: clock)
+    session = WebSocketSession(socket, .client, limits: limits, clock: clock, answers: answers)
     session.owner = self
   }
 

@@ -69,6 +69,8 @@ public final class WebSocketSession {
   public let role: WebSocketRole
   public let limits: SessionLimits
   private let clock: SessionClock
+  /// Whether its owner answers what the peer sends.
+  private let answers: Bool
   public weak var owner: (any WebSocketSessionOwner)?
   private var reader: WebSocketReader
   private var outbox: WebSocketOutbox
@@ -84,10 +86,6 @@ public final class WebSocketSession {
   private var lastTaken: Int
   private var lastPing: Int
 
-  /// Whether it is read however much waits for the peer: where what it sends is not answered to it. Two that both waited for the
-  /// other to take something would wait for ever.
-  var isReadAlways = false
-
   /// So many bytes may wait before nothing more is read from the peer whose messages they answer.
   private static let highWater = 64 * 1024
 
@@ -96,15 +94,18 @@ public final class WebSocketSession {
   ///   - role: of this side.
   ///   - limits: what it may cost.
   ///   - clock: its owner's, which is looked at by `sweep`.
+  ///   - answers: whether its owner answers messages, so that a peer that does not take the answers has to wait with the next ones. Two
+  ///     ends that both did so might wait for each other.
   ///   - head: what is to be sent before the first frame.
   public init(
     _ socket: consuming Descriptor, _ role: WebSocketRole, limits: SessionLimits, clock: SessionClock,
-    head: [UInt8] = []
+    answers: Bool = true, head: [UInt8] = []
   ) {
     self.socket = socket
     self.role = role
     self.limits = limits
     self.clock = clock
+    self.answers = answers
     reader = WebSocketReader(role, limit: limits.message)
     outbox = WebSocketOutbox(role)
     (lastHeard, lastTaken, lastPing) = (clock.now, clock.now, clock.now)
@@ -125,7 +126,7 @@ public final class WebSocketSession {
   public var interest: Readiness {
     var interest: Readiness = []
     // While it does not take what it gets, it has to wait. What comes after the end is thrown away at once.
-    if outbox.count < Self.highWater || phase == .leaving || isReadAlways { interest.insert(.readable) }
+    if !answers || outbox.count < Self.highWater || phase == .leaving { interest.insert(.readable) }
     if !outbox.isEmpty { interest.insert(.writable) }
     return interest
   }

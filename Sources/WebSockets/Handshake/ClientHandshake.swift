@@ -32,10 +32,15 @@ public struct ClientHandshake: Sendable {
   public func check(_ answer: HTTPHead) throws(HTTPProblem) -> String? {
     func refuse(_ what: String) -> HTTPProblem { HTTPProblem(0, "the server's answer is wrong: \(what)") }
     let words = answer.startLine.split(separator: " ", maxSplits: 1, omittingEmptySubsequences: false)
-    guard words.count == 2, HTTPVersion(words[0])?.major == 1, let status = Int(words[1].prefix(3)) else {
+    // A server may leave out the reason behind the status. See: RFC 9112, section 4
+    let digits = words.last.map { $0.prefix { $0 != " " } } ?? ""
+    guard words.count == 2, let version = HTTPVersion(words[0]), version.major == 1, digits.utf8.count == 3,
+      digits.utf8.allSatisfy({ (48...57).contains($0) }), let status = Int(digits)
+    else {
       throw .noAnswer(answer.startLine)
     }
     guard status == 101 else { throw HTTPProblem(status, "the server answers \(words[1])") }
+    guard version.minor > 0 else { throw refuse("HTTP/1.0 cannot switch to another protocol") }
     guard answer.list("Upgrade", has: "websocket") else { throw refuse("it has no 'Upgrade: websocket'") }
     guard answer.list("Connection", has: "upgrade") else { throw refuse("it has no 'Connection: Upgrade'") }
     guard answer.all("Sec-WebSocket-Accept") == [WebSocketKey.accept(for: key)] else {

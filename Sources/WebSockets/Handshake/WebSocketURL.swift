@@ -35,11 +35,14 @@ public struct WebSocketURL: Hashable, Sendable, CustomStringConvertible {
     let path = rest[authority.endIndex...]
     target = path.isEmpty ? "/" : path.hasPrefix("/") ? String(path) : "/\(path)"
     let hasPort = authority.lastIndex(of: ":").map { !authority[$0...].contains("]") } ?? false
+    let name = hasPort ? authority[..<(authority.lastIndex(of: ":") ?? authority.endIndex)] : authority
     let place = hasPort ? String(authority) : "\(authority):80"
     if place.hasPrefix("/") || place.hasPrefix("@") || authority.isEmpty { throw mistake("it has no host") }
+    // As it stands in the Host field, too. See: RFC 3986, section 3.2.2
+    if name.contains(":"), !name.hasPrefix("[") { throw mistake("an IPv6 address has brackets around it") }
     address = try SocketAddress(place)
     if address.port == 0 { throw mistake("nobody listens on port 0") }
-    host = address.port == 80 ? String(place.dropLast(3)) : place
+    host = address.port == 80 ? String(name) : place
     description = text
   }
 }

@@ -104,20 +104,22 @@ public struct LinkMistake: Error, Hashable, Sendable, CustomStringConvertible {
 
 /// Which messages have been delivered, so that none is twice, whatever way it comes.
 ///
-/// Of each origin it remembers the highest number, and which of those below it are missing: links may be cut in the middle, and
-/// another one bring later what the first has lost.
+/// Of each origin it remembers the highest number, and the gaps below it: links may be cut in the middle, and another one bring later
+/// what the first has lost. What came before an origin's first message here is a gap, too, for the links begin at different times.
 struct Deliveries {
   private struct Origin {
     var highest: UInt64 = 0
-    var missing: Set<UInt64> = []
+    /// Numbers that have not come, in ascending order.
+    var missing: [Range<UInt64>] = []
     var lastHeard = 0
   }
 
   private var origins: [UInt64: Origin] = [:]
   private var time = 0
 
-  /// Origins that are remembered, and missing numbers of each. A server that starts again is another origin.
-  private static let (mostOrigins, mostMissing) = (1024, 1024)
+  /// Origins that are remembered, and gaps of each: every link keeps the order, so that there is hardly more than one gap for each
+  /// time that one was cut. A server that starts again is another origin.
+  private static let (mostOrigins, mostGaps) = (1024, 256)
 
   /// Whether it is new; from now on it is not.
   mutating func take(_ message: MessageForAll) -> Bool {
@@ -132,14 +134,18 @@ struct Deliveries {
         origins[oldest.key] = nil
       }
     }
-    if message.number <= origin.highest { return origin.missing.remove(message.number) != nil }
-    // Of an origin that is new here, too, what came before may still come, over a link that is slower.
-    let from = max(origin.highest + 1, message.number - min(message.number, UInt64(Self.mostMissing)))
-    if from < message.number { origin.missing.formUnion(from..<message.number) }
-    if origin.missing.count > Self.mostMissing {
-      origin.missing = Set(origin.missing.sorted().suffix(Self.mostMissing))
+    let number = message.number
+    if number > origin.highest {
+      if number - origin.highest > 1 { origin.missing.append((origin.highest + 1)..<number) }
+      origin.highest = number
+    } else {
+      guard let place = origin.missing.lastIndex(where: { $0.contains(number) }) else { return false }
+      let gap = origin.missing[place]
+      let rest = [gap.lowerBound..<number, (number + 1)..<gap.upperBound].filter { !$0.isEmpty }
+      origin.missing.replaceSubrange(place...place, with: rest)
     }
-    origin.highest = message.number
+    // What is missing longest is given up.
+    if origin.missing.count > Self.mostGaps { origin.missing.removeFirst() }
     return true
   }
 }

@@ -230,9 +230,10 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
       limits.silence = min(limits.silence, WebSocketServer.linkSilence)
       (limits.backlog, limits.stall) = (WebSocketServer.linkBacklog, WebSocketServer.linkStall)
     }
-    let session = WebSocketSession(socket, role, limits: limits, clock: server.clock, head: head)
+    // What comes over a link goes to others.
+    let session = WebSocketSession(
+      socket, role, limits: limits, clock: server.clock, answers: !isLink, head: head)
     session.owner = self
-    session.isReadAlways = isLink
     phase = isLink ? .link(session) : .client(session)
     if isLink {
       deadline = server.clock.now + server.options.handshake

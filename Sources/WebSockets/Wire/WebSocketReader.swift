@@ -125,6 +125,8 @@ public struct WebSocketReader: ~Copyable {
         let second = start.load(fromByteOffset: 1, as: UInt8.self)
         // The first two bytes say much: what is wrong in them is refused before the others come.
         if headerHeld == 2 { try check(start.load(as: UInt8.self), second) }
+        // So is a length, before the mask has come.
+        if headerHeld == FrameHeader.size(second: second & 0x7f) { _ = try length(start) }
         let size = FrameHeader.size(second: second)
         guard headerHeld == size else { return false }
         try begin(start, size)
@@ -158,10 +160,9 @@ public struct WebSocketReader: ~Copyable {
     }
   }
 
-  private mutating func begin(_ start: UnsafeRawPointer, _ size: Int) throws(WebSocketViolation) {
-    let (first, second) = (start.load(as: UInt8.self), start.load(fromByteOffset: 1, as: UInt8.self))
-    try check(first, second)
-    var length = UInt64(second & 0x7f)
+  /// How many bytes the payload has, looked at as soon as all of the length is there.
+  private func length(_ start: UnsafeRawPointer) throws(WebSocketViolation) -> Int {
+    var length = UInt64(start.load(fromByteOffset: 1, as: UInt8.self) & 0x7f)
     if length == 126 {
       length = UInt64(UInt16(bigEndian: start.loadUnaligned(fromByteOffset: 2, as: UInt16.self)))
       if length < 126 {
@@ -174,21 +175,28 @@ public struct WebSocketReader: ~Copyable {
       }
       if length >> 63 != 0 { throw WebSocketViolation(.protocolError, "a length has its highest bit set") }
     }
-    // What it was checked for above.
-    let opcode = Opcode(rawValue: first & 0x0f) ?? .continuation
-    if !opcode.isControl {
+    // A control frame's was looked at before.
+    if start.load(as: UInt8.self) & 0x08 == 0 {
       let room = limit - held
       if room < 0 || length > UInt64(room) {
         throw WebSocketViolation(.messageTooBig, "a message has more than \(limit) bytes")
       }
-      if opcode != .continuation {
-        kind = opcode == .text ? .text : .binary
-        utf8 = UTF8Checker()
-      }
+    }
+    return Int(length)
+  }
+
+  private mutating func begin(_ start: UnsafeRawPointer, _ size: Int) throws(WebSocketViolation) {
+    let (first, second) = (start.load(as: UInt8.self), start.load(fromByteOffset: 1, as: UInt8.self))
+    try check(first, second)
+    left = try length(start)
+    // What it was checked for above.
+    let opcode = Opcode(rawValue: first & 0x0f) ?? .continuation
+    if !opcode.isControl, opcode != .continuation {
+      kind = opcode == .text ? .text : .binary
+      utf8 = UTF8Checker()
     }
     self.opcode = opcode
     isFinal = first & 0x80 != 0
-    left = Int(length)
     isInFrame = true
     mask = role == .server ? Mask(UnsafeRawBufferPointer(start: start + (size - 4), count: 4)) : nil
   }
