@@ -60,7 +60,8 @@ import Testing
   /// are left over. See: RFC 4648, sections 3.2, 3.3 and 3.5
   @Test(arguments: [
     "Z", "Zg", "Zg=", "Zm8", "Zg===", "Z===", "====", "=", "==", "Zm9vZg", "Zm9vZg=", "Zg==Zg==", "Zm8=Zm9v",
-    "Z=g=", "=Zg=", "Zg=A", "Zh==", "Zn==", "Zm9=", "Zm+=", "Zm-_", "Zm 9", "Zm9v\n", "\nZm9v", "Zm9v ", "Zm\r\n",
+    "Z=g=", "=Zg=", "Zg=A", "Zh==", "Zn==", "Zm9=", "Zm+=", "Zm-_", "Zm 9", "Zm9v\n", "\nZm9v", "Zm9v ",
+    "Zm\r\n",
     "Zm9é", "Zm9\0", "Zm9.", "/===",
   ])
   func nonsenseIsRefused(text: String) { #expect(Base64.decode(text) == nil) }
@@ -102,7 +103,8 @@ import Testing
   }
 
   @Test(arguments: [
-    "", "AQIDBAUGBwgJCgsMDQ4P", "AQIDBAUGBwgJCgsMDQ4PEBE=", "AQIDBAUGBwgJCgsMDQ4PEA", "AQIDBAUGBwgJCgsMDQ4PEB==",
+    "", "AQIDBAUGBwgJCgsMDQ4P", "AQIDBAUGBwgJCgsMDQ4PEBE=", "AQIDBAUGBwgJCgsMDQ4PEA",
+    "AQIDBAUGBwgJCgsMDQ4PEB==",
     "AQIDBAUGBwgJCgsMDQ4PEA== ", "AQIDBAUGBwgJ CgsMDQ4PEA==", "AQIDBAUGBwgJCgsMDQ4P-A==",
   ])
   func invalidOnes(key: String) { #expect(!WebSocketKey.isValid(key)) }
@@ -239,7 +241,9 @@ import Testing
   @Test func manyOfFourBytes() {
     var random = SplitMix(seed: 3629)
     var wrong: [[UInt8]] = []
-    let edges: [UInt8] = [0x00, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc2, 0xdf, 0xed, 0xf0, 0xf4, 0xff]
+    let edges: [UInt8] = [
+      0x00, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc2, 0xdf, 0xed, 0xf0, 0xf4, 0xff,
+    ]
     for first in UInt8(0xee)...UInt8.max {
       for second in edges {
         for third in edges {
@@ -268,7 +272,8 @@ import Testing
     ("f0 90 80 80", nil), ("f4 8f bf bf", nil), ("ed 9f bf", nil), ("ee 80 80", nil), ("ef bf bd", nil),
     ("ce ba e1 bd b9 cf 83 ce bc ce b5", nil), ("ef bf be", nil), ("ef b7 90", nil), ("f0 9f bf bf", nil),
     // Five and six bytes, and beyond U+10FFFF.
-    ("f8 88 80 80 80", 0), ("fc 84 80 80 80 80", 0), ("f7 bf bf bf", 0), ("f4 90 80 80", 1), ("f5 80 80 80", 0),
+    ("f8 88 80 80 80", 0), ("fc 84 80 80 80 80", 0), ("f7 bf bf bf", 0), ("f4 90 80 80", 1),
+    ("f5 80 80 80", 0),
     // What should continue something, alone.
     ("80", 0), ("bf", 0), ("61 80 80", 1), ("c3 a4 a4", 2),
     // Beginnings, and nothing that continues them.
@@ -279,7 +284,10 @@ import Testing
     ("f0 8f bf bf", 1), ("c0 80", 0), ("e0 80 80", 1),
     // Surrogates, alone and in pairs.
     ("ed a0 80", 1), ("ed ad bf", 1), ("ed ae 80", 1), ("ed bf bf", 1), ("ed a0 80 ed b0 80", 1),
-    ("61 62 63 64 65 66 67 68 69 6a 6b 6c 6d 6e 6f 70 71 72 73 74 75 76 77 78 79 7a 30 31 32 33 34 35 36 ff", 33),
+    (
+      "61 62 63 64 65 66 67 68 69 6a 6b 6c 6d 6e 6f 70 71 72 73 74 75 76 77 78 79 7a 30 31 32 33 34 35 36 ff",
+      33
+    ),
   ])
   func knownCases(text: String, wrongAt: Int?) {
     let bytes = hex(text)
@@ -293,7 +301,9 @@ import Testing
     let good = Array("κόσμε é 漢語 😀\u{10ffff} \(String(repeating: "a", count: 70))ß".utf8)
     #expect(isValid(good))
     for one in 0...good.count {
-      for other in one...good.count where !check(good, cutAt: [one, other]) { Issue.record("\(one), \(other)") }
+      for other in one...good.count where !check(good, cutAt: [one, other]) {
+        Issue.record("\(one), \(other)")
+      }
       // Its beginnings are whole where Swift says so.
       #expect(check(Array(good[..<one])) == isValid(Array(good[..<one])))
     }

@@ -80,14 +80,16 @@ private func status(_ body: () throws -> Void) -> Int? {
     let answer = try #require(readHead(Self.sampleAnswer, .answers).heads.first)
     #expect(answer.bytes == Array(Self.sampleAnswer.utf8))
     let client = ClientHandshake(
-      try WebSocketURL("ws://127.0.0.1/chat"), protocols: ["chat", "superchat"], key: "dGhlIHNhbXBsZSBub25jZQ==")
+      try WebSocketURL("ws://127.0.0.1/chat"), protocols: ["chat", "superchat"],
+      key: "dGhlIHNhbXBsZSBub25jZQ==")
     #expect(try client.check(answer) == "chat")
   }
 
   /// However it is cut, it says the same, and leaves what comes behind it.
   @Test(arguments: [HTTPHeadReader.Side.requests, .answers]) func everyCut(side: HTTPHeadReader.Side) {
     let folded = side == .answers ? "X-Folded: one\r\n  two\r\n\tthree \r\n" : ""
-    let text = "\r\n" + (side == .requests ? Self.sampleRequest : Self.sampleAnswer).dropLast()
+    let text =
+      "\r\n" + (side == .requests ? Self.sampleRequest : Self.sampleAnswer).dropLast()
       + "Empty:\r\nSpaces: \t a b \t\r\n\(folded)Letters: häß 世\r\n\r\n"
     let behind: [UInt8] = [0x81, 0x01, 0x61, 0x0d, 0x0a, 0x0d, 0x0a]
     let stream = Array(text.utf8) + behind
@@ -171,7 +173,9 @@ private func status(_ body: () throws -> Void) -> Int? {
     let first = readHead(endless, cutAt: Array(0...endless.count), .requests)
     #expect(first.problem?.status == 414 && first.problemAt == 8195)
     #expect(readHead(endless, .requests).problem?.status == 414)
-    #expect(readHead(Array("\r\n\r\n".utf8) + endless, cutAt: Array(0...endless.count), .requests).problemAt == 8199)
+    #expect(
+      readHead(Array("\r\n\r\n".utf8) + endless, cutAt: Array(0...endless.count), .requests).problemAt == 8199
+    )
 
     #expect(readHead(head(fields: 100)).heads.first?.fields.count == 100)
     #expect(readHead(head(fields: 101)).problem?.status == 431)
@@ -200,7 +204,8 @@ private func status(_ body: () throws -> Void) -> Int? {
 
 @Suite struct HeadTests {
   private let head = HTTPHead(
-    "X", [
+    "X",
+    [
       .init("Connection", "keep-alive, Upgrade"), .init("CONNECTION", " ,, close ,"), .init("One", "1"),
       .init("Empty", ""), .init("Umlaut", "Ä"),
     ])
@@ -237,7 +242,8 @@ private func status(_ body: () throws -> Void) -> Int? {
     ("GET / HTTP/1.1", "GET", "/", "/"), ("HEAD /a?b HTTP/1.1", "HEAD", "/a?b", "/a"),
     ("get /ws HTTP/1.1", "get", "/ws", "/ws"), ("OPTIONS * HTTP/1.1", "OPTIONS", "*", "*"),
     ("GET http://a/ws?x=/y HTTP/1.1", "GET", "http://a/ws?x=/y", "/ws"),
-    ("GET http://a HTTP/1.1", "GET", "http://a", "/"), ("GET http://a?b/c HTTP/1.1", "GET", "http://a?b/c", "/"),
+    ("GET http://a HTTP/1.1", "GET", "http://a", "/"),
+    ("GET http://a?b/c HTTP/1.1", "GET", "http://a?b/c", "/"),
     ("GET ws://a:80/ws HTTP/1.1", "GET", "ws://a:80/ws", "/ws"),
     ("GET /x://y HTTP/1.1", "GET", "/x://y", "/x://y"), ("GET //ws HTTP/1.1", "GET", "//ws", "//ws"),
     ("CONNECT a:80 HTTP/1.1", "CONNECT", "a:80", "a:80"), ("M-SEARCH /?? HTTP/1.9", "M-SEARCH", "/??", "/"),
@@ -250,7 +256,8 @@ private func status(_ body: () throws -> Void) -> Int? {
   }
 
   @Test(arguments: [
-    ("GET /", 400), ("GET", 400), ("GET  / HTTP/1.1", 400), (" GET / HTTP/1.1", 400), ("GET / HTTP/1.1 ", 400),
+    ("GET /", 400), ("GET", 400), ("GET  / HTTP/1.1", 400), (" GET / HTTP/1.1", 400),
+    ("GET / HTTP/1.1 ", 400),
     ("GET / x HTTP/1.1", 400), ("GET /\tHTTP/1.1", 400), ("GET\t/ HTTP/1.1", 400), ("G(T / HTTP/1.1", 400),
     ("GÉT / HTTP/1.1", 400), ("GET /é HTTP/1.1", 400), ("GET / http/1.1", 400), ("GET / HTTP/1", 400),
     ("GET / HTTP/11", 400), ("GET / HTTP/1.10", 400), ("GET / HTTP/1,1", 400), ("GET / HTTP/a.b", 400),
@@ -272,7 +279,8 @@ private func status(_ body: () throws -> Void) -> Int? {
   }
 
   @Test(arguments: [
-    ("", false), ("Content-Length: 0\r\n", false), ("Content-Length: 1\r\n", true), ("Content-Length: -0\r\n", true),
+    ("", false), ("Content-Length: 0\r\n", false), ("Content-Length: 1\r\n", true),
+    ("Content-Length: -0\r\n", true),
     ("Content-Length: 0\r\nContent-Length: 5\r\n", true), ("content-length: 0, 0\r\n", true),
     ("Transfer-Encoding: chunked\r\n", true), ("Transfer-Encoding:\r\n", true),
     ("transfer-encoding: identity\r\nContent-Length: 0\r\n", true),
@@ -286,15 +294,19 @@ private func status(_ body: () throws -> Void) -> Int? {
   private static let key = "dGhlIHNhbXBsZSBub25jZQ=="
 
   /// A request for a WebSocket, in which some fields have other values, or are left out.
-  private func upgrade(_ line: String = "GET /ws HTTP/1.1", _ changes: [String: String?] = [:], more: String = "")
+  private func upgrade(
+    _ line: String = "GET /ws HTTP/1.1", _ changes: [String: String?] = [:], more: String = ""
+  )
     throws -> Upgrade
   {
     var fields: [String: String?] = [
-      "Host": "127.0.0.1:8080", "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Key": Self.key,
+      "Host": "127.0.0.1:8080", "Upgrade": "websocket", "Connection": "Upgrade",
+      "Sec-WebSocket-Key": Self.key,
       "Sec-WebSocket-Version": "13",
     ]
     fields.merge(changes) { _, new in new }
-    let text = fields.sorted { $0.key < $1.key }.map { name, value in value.map { "\(name): \($0)\r\n" } ?? "" }
+    let text = fields.sorted { $0.key < $1.key }.map { name, value in value.map { "\(name): \($0)\r\n" } ?? ""
+    }
     return try Upgrade(try request("\(line)\r\n\(text.joined())\(more)\r\n"))
   }
 
@@ -323,25 +335,34 @@ private func status(_ body: () throws -> Void) -> Int? {
     #expect(several.protocols == ["b", "a", "c"])
   }
 
-  @Test(arguments: [
-    ("POST /ws HTTP/1.1", [:], 405), ("HEAD /ws HTTP/1.1", [:], 405), ("get /ws HTTP/1.1", [:], 405),
-    ("GET /ws HTTP/1.0", [:], 400), ("GET /ws HTTP/1.1", ["Upgrade": nil], 426),
-    ("GET /ws HTTP/1.0", ["Upgrade": nil], 426), ("GET /ws HTTP/1.1", ["Upgrade": "h2c"], 426),
-    ("GET /ws HTTP/1.1", ["Upgrade": "websocket2"], 426), ("GET /ws HTTP/1.1", ["Upgrade": "web socket"], 426),
-    ("GET /ws HTTP/1.1", ["Upgrade": "\"websocket\""], 426), ("GET /ws HTTP/1.1", ["Upgrade": "websoc\u{212a}et"], 426),
-    ("GET /ws HTTP/1.1", ["Connection": nil], 400), ("GET /ws HTTP/1.1", ["Connection": "keep-alive"], 400),
-    ("GET /ws HTTP/1.1", ["Connection": "close"], 400), ("GET /ws HTTP/1.1", ["Connection": "upgrade-insecure"], 400),
-    ("GET /ws HTTP/1.1", ["Sec-WebSocket-Version": nil], 400),
-    ("GET /ws HTTP/1.1", ["Sec-WebSocket-Version": ""], 400),
-    ("GET /ws HTTP/1.1", ["Sec-WebSocket-Version": "8"], 426), ("GET /ws HTTP/1.1", ["Sec-WebSocket-Version": "13, 8"], 426),
-    ("GET /ws HTTP/1.1", ["Sec-WebSocket-Version": "013"], 426), ("GET /ws HTTP/1.1", ["Sec-WebSocket-Version": "+13"], 426),
-    ("GET /ws HTTP/1.1", ["Sec-WebSocket-Version": "13.0"], 426), ("GET /ws HTTP/1.1", ["Sec-WebSocket-Key": nil], 400),
-    ("GET /ws HTTP/1.1", ["Sec-WebSocket-Key": ""], 400), ("GET /ws HTTP/1.1", ["Sec-WebSocket-Key": "abc"], 400),
-    ("GET /ws HTTP/1.1", ["Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ"], 400),
-    ("GET /ws HTTP/1.1", ["Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZR=="], 400),
-    ("GET /ws HTTP/1.1", ["sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="], 400),
-    ("GET /ws HTTP/1.1", ["Content-Length": "5"], 400), ("GET /ws HTTP/1.1", ["Transfer-Encoding": "chunked"], 400),
-  ] as [(String, [String: String?], Int)])
+  @Test(
+    arguments: [
+      ("POST /ws HTTP/1.1", [:], 405), ("HEAD /ws HTTP/1.1", [:], 405), ("get /ws HTTP/1.1", [:], 405),
+      ("GET /ws HTTP/1.0", [:], 400), ("GET /ws HTTP/1.1", ["Upgrade": nil], 426),
+      ("GET /ws HTTP/1.0", ["Upgrade": nil], 426), ("GET /ws HTTP/1.1", ["Upgrade": "h2c"], 426),
+      ("GET /ws HTTP/1.1", ["Upgrade": "websocket2"], 426),
+      ("GET /ws HTTP/1.1", ["Upgrade": "web socket"], 426),
+      ("GET /ws HTTP/1.1", ["Upgrade": "\"websocket\""], 426),
+      ("GET /ws HTTP/1.1", ["Upgrade": "websoc\u{212a}et"], 426),
+      ("GET /ws HTTP/1.1", ["Connection": nil], 400), ("GET /ws HTTP/1.1", ["Connection": "keep-alive"], 400),
+      ("GET /ws HTTP/1.1", ["Connection": "close"], 400),
+      ("GET /ws HTTP/1.1", ["Connection": "upgrade-insecure"], 400),
+      ("GET /ws HTTP/1.1", ["Sec-WebSocket-Version": nil], 400),
+      ("GET /ws HTTP/1.1", ["Sec-WebSocket-Version": ""], 400),
+      ("GET /ws HTTP/1.1", ["Sec-WebSocket-Version": "8"], 426),
+      ("GET /ws HTTP/1.1", ["Sec-WebSocket-Version": "13, 8"], 426),
+      ("GET /ws HTTP/1.1", ["Sec-WebSocket-Version": "013"], 426),
+      ("GET /ws HTTP/1.1", ["Sec-WebSocket-Version": "+13"], 426),
+      ("GET /ws HTTP/1.1", ["Sec-WebSocket-Version": "13.0"], 426),
+      ("GET /ws HTTP/1.1", ["Sec-WebSocket-Key": nil], 400),
+      ("GET /ws HTTP/1.1", ["Sec-WebSocket-Key": ""], 400),
+      ("GET /ws HTTP/1.1", ["Sec-WebSocket-Key": "abc"], 400),
+      ("GET /ws HTTP/1.1", ["Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ"], 400),
+      ("GET /ws HTTP/1.1", ["Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZR=="], 400),
+      ("GET /ws HTTP/1.1", ["sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="], 400),
+      ("GET /ws HTTP/1.1", ["Content-Length": "5"], 400),
+      ("GET /ws HTTP/1.1", ["Transfer-Encoding": "chunked"], 400),
+    ] as [(String, [String: String?], Int)])
   func bad(line: String, changes: [String: String?], status wanted: Int) {
     #expect(status { _ = try upgrade(line, changes) } == wanted)
   }
@@ -361,24 +382,30 @@ private func status(_ body: () throws -> Void) -> Int? {
     }
   }
 
-  @Test(arguments: [
-    // Its own page, under addresses and as localhost; and whoever is no browser.
-    (nil, "127.0.0.1:8080", [], true), ("http://127.0.0.1:8080", "127.0.0.1:8080", [], true),
-    ("http://LOCALHOST:8080", "localhost:8080", [], true), ("http://[::1]:8080", "[::1]:8080", [], true),
-    ("http://192.0.2.7", "192.0.2.7", [], true), ("http://[::1]", "[::1]", [], true),
-    // Others' pages, or its own under a name that leads who knows where.
-    ("http://evil.example", "127.0.0.1:8080", [], false), ("http://evil.example:8080", "evil.example:8080", [], false),
-    ("http://127.0.0.1:8081", "127.0.0.1:8080", [], false), ("https://127.0.0.1:8080", "127.0.0.1:8080", [], false),
-    ("http://127.0.0.1", "127.0.0.1:8080", [], false), ("http://127.0.0.1:8080/", "127.0.0.1:8080", [], false),
-    ("http://127.0.0.1.evil.example", "127.0.0.1.evil.example", [], false),
-    ("http://localhost.evil.example:80", "localhost.evil.example:80", [], false),
-    ("http://1.2.3.4x:80", "1.2.3.4x:80", [], false), ("null", "127.0.0.1:8080", [], false),
-    ("http://", "", [], false), ("http://:8080", ":8080", [], false), ("", "127.0.0.1:8080", [], false),
-    // What is allowed.
-    ("null", "127.0.0.1:8080", ["null"], true), ("http://a.example", "127.0.0.1", ["http://b.example", "HTTP://A.example"], true),
-    ("http://a.example:81", "127.0.0.1", ["http://a.example"], false), ("http://evil.example", "x", ["*"], true),
-    ("http://a.example.evil", "127.0.0.1", ["http://a.example"], false),
-  ] as [(String?, String, [String], Bool)])
+  @Test(
+    arguments: [
+      // Its own page, under addresses and as localhost; and whoever is no browser.
+      (nil, "127.0.0.1:8080", [], true), ("http://127.0.0.1:8080", "127.0.0.1:8080", [], true),
+      ("http://LOCALHOST:8080", "localhost:8080", [], true), ("http://[::1]:8080", "[::1]:8080", [], true),
+      ("http://192.0.2.7", "192.0.2.7", [], true), ("http://[::1]", "[::1]", [], true),
+      // Others' pages, or its own under a name that leads who knows where.
+      ("http://evil.example", "127.0.0.1:8080", [], false),
+      ("http://evil.example:8080", "evil.example:8080", [], false),
+      ("http://127.0.0.1:8081", "127.0.0.1:8080", [], false),
+      ("https://127.0.0.1:8080", "127.0.0.1:8080", [], false),
+      ("http://127.0.0.1", "127.0.0.1:8080", [], false),
+      ("http://127.0.0.1:8080/", "127.0.0.1:8080", [], false),
+      ("http://127.0.0.1.evil.example", "127.0.0.1.evil.example", [], false),
+      ("http://localhost.evil.example:80", "localhost.evil.example:80", [], false),
+      ("http://1.2.3.4x:80", "1.2.3.4x:80", [], false), ("null", "127.0.0.1:8080", [], false),
+      ("http://", "", [], false), ("http://:8080", ":8080", [], false), ("", "127.0.0.1:8080", [], false),
+      // What is allowed.
+      ("null", "127.0.0.1:8080", ["null"], true),
+      ("http://a.example", "127.0.0.1", ["http://b.example", "HTTP://A.example"], true),
+      ("http://a.example:81", "127.0.0.1", ["http://a.example"], false),
+      ("http://evil.example", "x", ["*"], true),
+      ("http://a.example.evil", "127.0.0.1", ["http://a.example"], false),
+    ] as [(String?, String, [String], Bool)])
   func origins(origin: String?, host: String, allowed: [String], passes: Bool) {
     let fields = [HTTPHead.Field("Host", host)] + (origin.map { [HTTPHead.Field("Origin", $0)] } ?? [])
     let refused = status { try OriginRule(allowed).check(HTTPHead("GET /ws HTTP/1.1", fields)) }
@@ -395,14 +422,18 @@ private func status(_ body: () throws -> Void) -> Int? {
   private static let key = "dGhlIHNhbXBsZSBub25jZQ=="
   private static let right = "HTTP/1.1 101 Switching Protocols"
 
-  private func check(_ line: String, _ changes: [String: String?] = [:], protocols: [String] = []) throws -> String? {
+  private func check(_ line: String, _ changes: [String: String?] = [:], protocols: [String] = []) throws
+    -> String?
+  {
     var fields: [String: String?] = [
       "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
     ]
     fields.merge(changes) { _, new in new }
-    let text = fields.sorted { $0.key < $1.key }.map { name, value in value.map { "\(name): \($0)\r\n" } ?? "" }
+    let text = fields.sorted { $0.key < $1.key }.map { name, value in value.map { "\(name): \($0)\r\n" } ?? ""
+    }
     let reading = readHead("\(line)\r\n\(text.joined())\r\n", .answers)
-    let handshake = ClientHandshake(try WebSocketURL("ws://127.0.0.1:1/"), protocols: protocols, key: Self.key)
+    let handshake = ClientHandshake(
+      try WebSocketURL("ws://127.0.0.1:1/"), protocols: protocols, key: Self.key)
     return try handshake.check(try #require(reading.heads.first))
   }
 
@@ -419,35 +450,44 @@ private func status(_ body: () throws -> Void) -> Int? {
     #expect(ClientHandshake(url).key != ClientHandshake(url).key)
   }
 
-  @Test(arguments: [
-    (right, [:], nil), ("HTTP/1.1 101 ", [:], nil), ("HTTP/1.1 101", [:], nil), ("HTTP/1.1 101 Web Socket Protocol", [:], nil),
-    (right, ["Upgrade": "WebSocket"], nil), (right, ["Connection": "keep-alive, upgrade"], nil),
-    (right, ["Sec-WebSocket-Protocol": "a"], "a"), (right, ["Server": "x", "Sec-WebSocket-Extensions": ""], nil),
-  ] as [(String, [String: String?], String?)])
+  @Test(
+    arguments: [
+      (right, [:], nil), ("HTTP/1.1 101 ", [:], nil), ("HTTP/1.1 101", [:], nil),
+      ("HTTP/1.1 101 Web Socket Protocol", [:], nil),
+      (right, ["Upgrade": "WebSocket"], nil), (right, ["Connection": "keep-alive, upgrade"], nil),
+      (right, ["Sec-WebSocket-Protocol": "a"], "a"),
+      (right, ["Server": "x", "Sec-WebSocket-Extensions": ""], nil),
+    ] as [(String, [String: String?], String?)])
   func good(line: String, changes: [String: String?], chosen: String?) throws {
     #expect(try check(line, changes, protocols: ["b", "a"]) == chosen)
   }
 
-  @Test(arguments: [
-    // Another status is the server's word.
-    ("HTTP/1.1 200 OK", [:], 200), ("HTTP/1.0 404 Not Found", [:], 404), ("HTTP/1.1 403", [:], 403),
-    ("HTTP/1.1 100 Continue", [:], 100), ("HTTP/1.1 503 ", [:], 503),
-    // What makes no sense.
-    ("HTTP/2.0 101 X", [:], 0), ("HTTP/1.1 1011 X", [:], 0), ("HTTP/1.1 101X", [:], 0), ("HTTP/1.1 10", [:], 0),
-    ("HTTP/1.1 +10 X", [:], 0), ("HTTP/1.1 -10 X", [:], 0), ("HTTP/1.1  101 X", [:], 0), ("HTTP/1.1", [:], 0),
-    ("HTTP/1.1 abc", [:], 0), ("SSH-2.0-OpenSSH_9.6", [:], 0), ("101 Switching Protocols", [:], 0),
-    ("http/1.1 101 X", [:], 0), ("HTTP/1.1 ١٠١ X", [:], 0), ("HTTP/1.1 101\tX", [:], 0),
-    // HTTP/1.0 cannot switch. See: RFC 9110, section 15.2
-    ("HTTP/1.0 101 Switching Protocols", [:], 0),
-    (right, ["Upgrade": nil], 0), (right, ["Upgrade": "h2c"], 0), (right, ["Connection": nil], 0),
-    (right, ["Connection": "close"], 0), (right, ["Sec-WebSocket-Accept": nil], 0), (right, ["Sec-WebSocket-Accept": ""], 0),
-    (right, ["Sec-WebSocket-Accept": "S3PPLMBITXAQ9KYGZZHZRBK+XOO="], 0),
-    (right, ["Sec-WebSocket-Accept": "dGhlIHNhbXBsZSBub25jZQ=="], 0),
-    (right, ["sec-websocket-accept": "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="], 0),
-    (right, ["Sec-WebSocket-Extensions": "permessage-deflate"], 0), (right, ["Sec-WebSocket-Protocol": "c"], 0),
-    (right, ["Sec-WebSocket-Protocol": "A"], 0), (right, ["Sec-WebSocket-Protocol": "a, b"], 0),
-    (right, ["Sec-WebSocket-Protocol": ""], 0), (right, ["Sec-WebSocket-Protocol": "a", "sec-websocket-protocol": "a"], 0),
-  ] as [(String, [String: String?], Int)])
+  @Test(
+    arguments: [
+      // Another status is the server's word.
+      ("HTTP/1.1 200 OK", [:], 200), ("HTTP/1.0 404 Not Found", [:], 404), ("HTTP/1.1 403", [:], 403),
+      ("HTTP/1.1 100 Continue", [:], 100), ("HTTP/1.1 503 ", [:], 503),
+      // What makes no sense.
+      ("HTTP/2.0 101 X", [:], 0), ("HTTP/1.1 1011 X", [:], 0), ("HTTP/1.1 101X", [:], 0),
+      ("HTTP/1.1 10", [:], 0),
+      ("HTTP/1.1 +10 X", [:], 0), ("HTTP/1.1 -10 X", [:], 0), ("HTTP/1.1  101 X", [:], 0),
+      ("HTTP/1.1", [:], 0),
+      ("HTTP/1.1 abc", [:], 0), ("SSH-2.0-OpenSSH_9.6", [:], 0), ("101 Switching Protocols", [:], 0),
+      ("http/1.1 101 X", [:], 0), ("HTTP/1.1 ١٠١ X", [:], 0), ("HTTP/1.1 101\tX", [:], 0),
+      // HTTP/1.0 cannot switch. See: RFC 9110, section 15.2
+      ("HTTP/1.0 101 Switching Protocols", [:], 0),
+      (right, ["Upgrade": nil], 0), (right, ["Upgrade": "h2c"], 0), (right, ["Connection": nil], 0),
+      (right, ["Connection": "close"], 0), (right, ["Sec-WebSocket-Accept": nil], 0),
+      (right, ["Sec-WebSocket-Accept": ""], 0),
+      (right, ["Sec-WebSocket-Accept": "S3PPLMBITXAQ9KYGZZHZRBK+XOO="], 0),
+      (right, ["Sec-WebSocket-Accept": "dGhlIHNhbXBsZSBub25jZQ=="], 0),
+      (right, ["sec-websocket-accept": "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="], 0),
+      (right, ["Sec-WebSocket-Extensions": "permessage-deflate"], 0),
+      (right, ["Sec-WebSocket-Protocol": "c"], 0),
+      (right, ["Sec-WebSocket-Protocol": "A"], 0), (right, ["Sec-WebSocket-Protocol": "a, b"], 0),
+      (right, ["Sec-WebSocket-Protocol": ""], 0),
+      (right, ["Sec-WebSocket-Protocol": "a", "sec-websocket-protocol": "a"], 0),
+    ] as [(String, [String: String?], Int)])
   func bad(line: String, changes: [String: String?], status wanted: Int) {
     #expect(status { _ = try check(line, changes, protocols: ["b", "a"]) } == wanted)
   }
@@ -455,29 +495,40 @@ private func status(_ body: () throws -> Void) -> Int? {
 
 @Suite struct URLTests {
   @Test(arguments: [
-    ("ws://127.0.0.1:8080/ws", "127.0.0.1:8080", "127.0.0.1:8080", "/ws"), ("ws://127.0.0.1", "127.0.0.1:80", "127.0.0.1", "/"),
-    ("WS://localhost:81?x=1", "127.0.0.1:81", "localhost:81", "/?x=1"), ("ws://localhost/", "127.0.0.1:80", "localhost", "/"),
-    ("ws://[::1]/a/b?c/d", "[::1]:80", "[::1]", "/a/b?c/d"), ("ws://[::1]:65535", "[::1]:65535", "[::1]:65535", "/"),
-    ("ws://127.0.0.1:80/", "127.0.0.1:80", "127.0.0.1", "/"), ("ws://127.0.0.1:080/", "127.0.0.1:80", "127.0.0.1", "/"),
+    ("ws://127.0.0.1:8080/ws", "127.0.0.1:8080", "127.0.0.1:8080", "/ws"),
+    ("ws://127.0.0.1", "127.0.0.1:80", "127.0.0.1", "/"),
+    ("WS://localhost:81?x=1", "127.0.0.1:81", "localhost:81", "/?x=1"),
+    ("ws://localhost/", "127.0.0.1:80", "localhost", "/"),
+    ("ws://[::1]/a/b?c/d", "[::1]:80", "[::1]", "/a/b?c/d"),
+    ("ws://[::1]:65535", "[::1]:65535", "[::1]:65535", "/"),
+    ("ws://127.0.0.1:80/", "127.0.0.1:80", "127.0.0.1", "/"),
+    ("ws://127.0.0.1:080/", "127.0.0.1:80", "127.0.0.1", "/"),
     ("ws://127.0.0.1:8080/%C3%A4?a@b", "127.0.0.1:8080", "127.0.0.1:8080", "/%C3%A4?a@b"),
     ("ws://127.0.0.1:1//", "127.0.0.1:1", "127.0.0.1:1", "//"),
   ])
   func good(text: String, address: String, host: String, target: String) throws {
     let url = try WebSocketURL(text)
-    #expect("\(url.address)" == address && url.host == host && url.target == target && url.description == text)
+    #expect(
+      "\(url.address)" == address && url.host == host && url.target == target && url.description == text)
   }
 
   @Test(arguments: [
-    ("", "looks like"), ("127.0.0.1:8080", "looks like"), ("ws:/127.0.0.1", "looks like"), ("ws:127.0.0.1", "looks like"),
+    ("", "looks like"), ("127.0.0.1:8080", "looks like"), ("ws:/127.0.0.1", "looks like"),
+    ("ws:127.0.0.1", "looks like"),
     ("wss://127.0.0.1/", "TLS"), ("WSS://127.0.0.1/", "TLS"), ("http://127.0.0.1/", "begin with ws://"),
     ("://127.0.0.1/", "begin with ws://"), (" ws://127.0.0.1/", "begin with ws://"), ("ws://", "no host"),
-    ("ws:///ws", "no host"), ("ws://?a", "no host"), ("ws://:80/", "no host"), ("ws://127.0.0.1/#a", "fragment"),
-    ("ws://127.0.0.1#a", "fragment"), ("ws://me@127.0.0.1/", "user"), ("ws://@/", "user"), ("ws://a:b@127.0.0.1/", "user"),
+    ("ws:///ws", "no host"), ("ws://?a", "no host"), ("ws://:80/", "no host"),
+    ("ws://127.0.0.1/#a", "fragment"),
+    ("ws://127.0.0.1#a", "fragment"), ("ws://me@127.0.0.1/", "user"), ("ws://@/", "user"),
+    ("ws://a:b@127.0.0.1/", "user"),
     ("ws://127.0.0.1:0/", "port 0"), ("ws://127.0.0.1:65536/", "port"), ("ws://127.0.0.1:x/", "port"),
     ("ws://127.0.0.1:/", "port"), ("ws://127.0.0.1:+80/", "port"), ("ws://example.org/", "no IP address"),
-    ("ws://127.0.0.1 /", "visible ASCII"), ("ws://127.0.0.1/ä", "visible ASCII"), ("ws://127.0.0.1/a b", "visible ASCII"),
-    ("ws://127.0.0.1/\r\nX: y", "visible ASCII"), ("ws://127.0.0.1/\u{7f}", "visible ASCII"), ("ws://[::1/", ""),
-    ("ws://::1:80/", "brackets"), ("ws://::1/", ""), ("ws://[127.0.0.1]/", ""), ("ws://[]/", ""), ("ws://./run/x", ""),
+    ("ws://127.0.0.1 /", "visible ASCII"), ("ws://127.0.0.1/ä", "visible ASCII"),
+    ("ws://127.0.0.1/a b", "visible ASCII"),
+    ("ws://127.0.0.1/\r\nX: y", "visible ASCII"), ("ws://127.0.0.1/\u{7f}", "visible ASCII"),
+    ("ws://[::1/", ""),
+    ("ws://::1:80/", "brackets"), ("ws://::1/", ""), ("ws://[127.0.0.1]/", ""), ("ws://[]/", ""),
+    ("ws://./run/x", ""),
   ])
   func bad(text: String, words: String) {
     do {

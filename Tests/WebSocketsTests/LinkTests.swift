@@ -7,33 +7,40 @@ private func parse(_ text: String) throws -> LinkMessage {
 }
 
 @Suite struct LinkMessageTests {
-  @Test(arguments: [
-    ("hello 1 A", .hello(instance: 1, name: "A")), ("hello ffffffffffffffff a b  c", .hello(instance: .max, name: "a b  c")),
-    ("hello 0 ä 世", .hello(instance: 0, name: "ä 世")), ("hello a  x", .hello(instance: 10, name: " x")),
-    ("hello a \u{301}x", .hello(instance: 10, name: "\u{301}x")), ("hello a \u{200d}", .hello(instance: 10, name: "\u{200d}")),
-    (
-      "all 1f 7 A 127.0.0.1:5\nhi",
-      .all(MessageForAll(origin: 31, number: 7, sender: "A 127.0.0.1:5", text: "hi"))
-    ),
-    ("all 1 1 A\n", .all(MessageForAll(origin: 1, number: 1, sender: "A", text: ""))),
-    ("all 1 1 A\na\nb\r\nc\n", .all(MessageForAll(origin: 1, number: 1, sender: "A", text: "a\nb\r\nc\n"))),
-    ("all 1 1 A\n\u{301}", .all(MessageForAll(origin: 1, number: 1, sender: "A", text: "\u{301}"))),
-    ("all 1 1 \u{301}A b\n\n", .all(MessageForAll(origin: 1, number: 1, sender: "\u{301}A b", text: "\n"))),
-    (
-      "all 1 4611686018427387903  A\n/all x",
-      .all(MessageForAll(origin: 1, number: 1 << 62 - 1, sender: " A", text: "/all x"))
-    ),
-  ] as [(String, LinkMessage)])
+  @Test(
+    arguments: [
+      ("hello 1 A", .hello(instance: 1, name: "A")),
+      ("hello ffffffffffffffff a b  c", .hello(instance: .max, name: "a b  c")),
+      ("hello 0 ä 世", .hello(instance: 0, name: "ä 世")), ("hello a  x", .hello(instance: 10, name: " x")),
+      ("hello a \u{301}x", .hello(instance: 10, name: "\u{301}x")),
+      ("hello a \u{200d}", .hello(instance: 10, name: "\u{200d}")),
+      (
+        "all 1f 7 A 127.0.0.1:5\nhi",
+        .all(MessageForAll(origin: 31, number: 7, sender: "A 127.0.0.1:5", text: "hi"))
+      ),
+      ("all 1 1 A\n", .all(MessageForAll(origin: 1, number: 1, sender: "A", text: ""))),
+      ("all 1 1 A\na\nb\r\nc\n", .all(MessageForAll(origin: 1, number: 1, sender: "A", text: "a\nb\r\nc\n"))),
+      ("all 1 1 A\n\u{301}", .all(MessageForAll(origin: 1, number: 1, sender: "A", text: "\u{301}"))),
+      ("all 1 1 \u{301}A b\n\n", .all(MessageForAll(origin: 1, number: 1, sender: "\u{301}A b", text: "\n"))),
+      (
+        "all 1 4611686018427387903  A\n/all x",
+        .all(MessageForAll(origin: 1, number: 1 << 62 - 1, sender: " A", text: "/all x"))
+      ),
+    ] as [(String, LinkMessage)])
   func parsedAndPrinted(text: String, message: LinkMessage) throws {
     #expect(try parse(text) == message)
     #expect(Array(message.text.utf8) == Array(text.utf8))
   }
 
   @Test(arguments: [
-    "", " ", "hello", "hello ", "hello 1", "hello 1 ", "hello  A", "hello x A", "hello -1 A", "hello 10000000000000000 A",
-    "Hello 1 A", "hello 1 A\n", "hello 1 A\nx", "hello 1 a\tb", "hello 1 a\u{85}b", "hello 1 \u{1b}[2J", "hello\n1 A",
-    "all", "all 1 1 A", "all 1 1\nx", "all 1 1 \nx", "all 1 0 A\nx", "all 1 -1 A\nx", "all 1 4611686018427387904 A\nx",
-    "all 1 18446744073709551616 A\nx", "all x 1 A\ny", "all 1 f A\nx", "all  1 A\nx", "all 1  A\nx", "all 1 1 a\rb\nx",
+    "", " ", "hello", "hello ", "hello 1", "hello 1 ", "hello  A", "hello x A", "hello -1 A",
+    "hello 10000000000000000 A",
+    "Hello 1 A", "hello 1 A\n", "hello 1 A\nx", "hello 1 a\tb", "hello 1 a\u{85}b", "hello 1 \u{1b}[2J",
+    "hello\n1 A",
+    "all", "all 1 1 A", "all 1 1\nx", "all 1 1 \nx", "all 1 0 A\nx", "all 1 -1 A\nx",
+    "all 1 4611686018427387904 A\nx",
+    "all 1 18446744073709551616 A\nx", "all x 1 A\ny", "all 1 f A\nx", "all  1 A\nx", "all 1  A\nx",
+    "all 1 1 a\rb\nx",
     "all 1 1 a\u{7f}\nx", "all 1 1 A\r\nx", "ALL 1 1 A\nx", "alles 1 1 A\nx", "\nall 1 1 A\nx",
   ])
   func nonsense(text: String) { #expect(throws: LinkMistake.self) { try parse(text) } }
@@ -50,7 +57,8 @@ private func parse(_ text: String) throws -> LinkMessage {
     for name in ["x", "\u{301}", " ", "a b", "é", "\u{200d}\u{fe0f}", "👩‍👩‍👧", "-"] {
       #expect(LinkMessage.isName(name))
       #expect(try parse(LinkMessage.hello(instance: 5, name: name).text) == .hello(instance: 5, name: name))
-      let message = MessageForAll(origin: 5, number: 1, sender: "\(name) [::1]:8080", text: "\(name)\n\(name)")
+      let message = MessageForAll(
+        origin: 5, number: 1, sender: "\(name) [::1]:8080", text: "\(name)\n\(name)")
       #expect(try parse(LinkMessage.all(message).text) == .all(message))
       let named = try #require(LinkMessage.sender(of: LinkMessage.named(message)))
       #expect(named.sender == message.sender && named.text == message.text)
@@ -72,7 +80,8 @@ private func parse(_ text: String) throws -> LinkMessage {
   func unnamedOnes(text: String) { #expect(LinkMessage.sender(of: text) == nil) }
 
   @Test(arguments: [
-    ("/all x", true), ("/all  ", true), ("/all \u{301}", true), ("/all ", false), ("/all", false), ("/allx", false),
+    ("/all x", true), ("/all  ", true), ("/all \u{301}", true), ("/all ", false), ("/all", false),
+    ("/allx", false),
     (" /all x", false), ("/ALL x", false), ("", false), ("x/all y", false),
   ])
   func marked(text: String, isMarked: Bool) {

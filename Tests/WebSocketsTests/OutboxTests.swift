@@ -33,7 +33,9 @@ final class Outbox {
         bytes += part
         return part.count
       }
-      if before - taken != count { Issue.record("of \(before) bytes \(taken) were taken, and \(count) are left") }
+      if before - taken != count {
+        Issue.record("of \(before) bytes \(taken) were taken, and \(count) are left")
+      }
       if taken == 0 { break }
     }
     return bytes
@@ -79,7 +81,9 @@ final class Outbox {
       // A client's bytes are others each time; what they say is the same.
       let client = Outbox(.client)
       Self.fill(client)
-      if read(client.sent(by: step), .server) != Reading(events: Self.heard) { Issue.record("masked, by \(step)") }
+      if read(client.sent(by: step), .server) != Reading(events: Self.heard) {
+        Issue.record("masked, by \(step)")
+      }
     }
   }
 
@@ -124,7 +128,9 @@ final class Outbox {
   }
 
   /// Wherever the sending stood, behind a head or in it, what comes after a cut is understood.
-  @Test(arguments: [WebSocketRole.server, .client], [0, 1, 25]) func cut(role: WebSocketRole, head: Int) throws {
+  @Test(arguments: [WebSocketRole.server, .client], [0, 1, 25]) func cut(role: WebSocketRole, head: Int)
+    throws
+  {
     let head = [UInt8](repeating: 0x48, count: head)
     var size = head.count
     do {
@@ -149,11 +155,14 @@ final class Outbox {
         if out.prefix(head.count) != head[...] { Issue.record("the head is not whole, sent \(place)") }
         let reading = read(Array(out.dropFirst(head.count)), role == .server ? .client : .server)
         // A fragmented message may end there: then the Close stands inside it, which is allowed.
-        let isRight = reading.problem == nil && reading.events.last == .close(1008, "enough")
+        let isRight =
+          reading.problem == nil && reading.events.last == .close(1008, "enough")
           && reading.events.dropLast() == Self.heard.prefix(reading.events.count - 1)
         if !isRight { Issue.record("sent \(place): \(reading)") }
         // All whole frames of which a byte was sent have come, and no others.
-        if !addsBefore, out.count > place + 308 + 14 + head.count { Issue.record("too much was sent after \(place)") }
+        if !addsBefore, out.count > place + 308 + 14 + head.count {
+          Issue.record("too much was sent after \(place)")
+        }
       }
     }
   }

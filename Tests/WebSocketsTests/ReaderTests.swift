@@ -70,7 +70,9 @@ import Testing
     for (from, first) in [(0, UInt8(0x81)), (11, 0x8a)] {
       #expect(Array(sent[from..<(from + 2)]) == [first, 0x85])
       let key = sent[(from + 2)..<(from + 6)]
-      #expect(sent[(from + 6)..<(from + 11)].enumerated().map { $0.element ^ key[from + 2 + $0.offset % 4] } == Self.hello)
+      #expect(
+        sent[(from + 6)..<(from + 11)].enumerated().map { $0.element ^ key[from + 2 + $0.offset % 4] }
+          == Self.hello)
     }
   }
 }
@@ -217,9 +219,12 @@ private struct Conversation {
     expect(talk, role, cutAt: [[], Array(0...size)])
     expect(talk, role, cutAt: (0...size).lazy.map { [$0] })
     var random = SplitMix(seed: 2)
-    expect(talk, role, cutAt: (0..<1500).lazy.map { _ in random.cuts(Int.random(in: 2...12, using: &random), in: size) })
+    expect(
+      talk, role,
+      cutAt: (0..<1500).lazy.map { _ in random.cuts(Int.random(in: 2...12, using: &random), in: size) })
     // Two cuts at once, at and beside each frame's edges.
-    let edges = Set(talk.edges(for: role).flatMap { [$0, $0 + 1, $0 + 2, $0 + 3] }).filter { $0 <= size }.sorted()
+    let edges = Set(talk.edges(for: role).flatMap { [$0, $0 + 1, $0 + 2, $0 + 3] }).filter { $0 <= size }
+      .sorted()
     expect(talk, role, cutAt: edges.lazy.flatMap { one in edges.lazy.filter { $0 > one }.map { [one, $0] } })
   }
 
@@ -252,7 +257,9 @@ private struct Conversation {
       let whole = read(frame, role)
       #expect(whole.events.count == 1 && !whole.isInside)
       let cuts = Set(Array(0...min(40, frame.count)) + Array(max(0, frame.count - 10)...frame.count))
-      for cut in cuts where read(frame, cutAt: [cut], role) != whole { Issue.record("\(number) cut at \(cut)") }
+      for cut in cuts where read(frame, cutAt: [cut], role) != whole {
+        Issue.record("\(number) cut at \(cut)")
+      }
     }
   }
 
@@ -298,7 +305,9 @@ private struct Breach: CustomTestStringConvertible, Sendable {
     // Section 5.2: reserved bits, and opcodes.
     for bits in UInt8(1)...7 { add("reserved bits \(bits)", whole(0x81 | bits << 4, [0x61]), known: 2) }
     add("a reserved bit in a Ping", whole(0xc9), known: 2)
-    add("a reserved bit later on", whole(0x01, [0x61]) + whole(0xc0, [0x61]), known: whole(0x01, [0x61]).count + 2)
+    add(
+      "a reserved bit later on", whole(0x01, [0x61]) + whole(0xc0, [0x61]),
+      known: whole(0x01, [0x61]).count + 2)
     for opcode in UInt8(3)...7 { add("opcode \(opcode)", whole(0x80 | opcode), known: 2) }
     for opcode in UInt8(11)...15 { add("opcode \(opcode)", whole(0x80 | opcode), known: 2) }
     // Section 5.1: who masks.
@@ -310,20 +319,26 @@ private struct Breach: CustomTestStringConvertible, Sendable {
     for opcode in UInt8(8)...10 {
       add("fragmented control frame \(opcode)", whole(opcode, [3, 0xe8]), known: 2)
       add("long control frame \(opcode)", whole(0x80 | opcode, [UInt8](repeating: 3, count: 126)), known: 2)
-      add("longest control frame \(opcode)", [0x80 | opcode, masked | 127] + [UInt8](repeating: 0, count: 12), known: 2)
+      add(
+        "longest control frame \(opcode)", [0x80 | opcode, masked | 127] + [UInt8](repeating: 0, count: 12),
+        known: 2)
     }
     // Section 5.4: fragments.
     for (first, name) in [(UInt8(0x80), "final"), (0x00, "first")] {
       add("a \(name) continuation of nothing", whole(first, [1]), known: 2)
-      add("a \(name) continuation after a message", whole(0x82, [1]) + whole(first), known: head + 3, said: [.binary([1])])
       add(
-        "a \(name) continuation after fragments", whole(0x02) + whole(0x80) + whole(first), known: 2 * head + 2,
+        "a \(name) continuation after a message", whole(0x82, [1]) + whole(first), known: head + 3,
+        said: [.binary([1])])
+      add(
+        "a \(name) continuation after fragments", whole(0x02) + whole(0x80) + whole(first),
+        known: 2 * head + 2,
         said: [.binary([])])
     }
     for first in [UInt8(0x01), 0x81, 0x02, 0x82] {
       add("message \(first) inside a text", whole(0x01, [0x61]) + whole(first, [0x62]), known: head + 3)
       add(
-        "message \(first) inside a binary, behind a Ping", whole(0x02) + whole(0x89) + whole(first), known: 2 * head + 2,
+        "message \(first) inside a binary, behind a Ping", whole(0x02) + whole(0x89) + whole(first),
+        known: 2 * head + 2,
         said: [.ping([])])
     }
     // Section 5.2: lengths.
@@ -338,7 +353,9 @@ private struct Breach: CustomTestStringConvertible, Sendable {
     }
     for length in [UInt64(1) << 63, UInt64(1) << 63 | 5, UInt64.max] {
       add("a length of \(length)", [0x82, masked | 127] + bytes(length, 8) + [9, 9, 9, 9, 9], known: 10)
-      add("a length of \(length), without a limit", [0x82, masked | 127] + bytes(length, 8) + [9, 9, 9], known: 10, limit: .max)
+      add(
+        "a length of \(length), without a limit", [0x82, masked | 127] + bytes(length, 8) + [9, 9, 9],
+        known: 10, limit: .max)
     }
     // A limit of this side's.
     func big(_ name: String, _ stream: [UInt8], known: Int, limit: Int = 100, said: [Heard] = []) {
@@ -346,24 +363,33 @@ private struct Breach: CustomTestStringConvertible, Sendable {
     }
     big("a byte too long", [0x82, masked | 101, 9, 9, 9, 9, 9], known: 2)
     big("two bytes' length", [0x82, masked | 126, 3, 0xe9, 9, 9, 9, 9, 9], known: 4, limit: 1000)
-    big("eight bytes' length", [0x81, masked | 127] + bytes(65537, 8) + [9, 9, 9, 9, 9], known: 10, limit: 65536)
+    big(
+      "eight bytes' length", [0x81, masked | 127] + bytes(65537, 8) + [9, 9, 9, 9, 9], known: 10, limit: 65536
+    )
     big("2^63 - 1", [0x82, masked | 127] + bytes(.max >> 1, 8) + [9, 9, 9, 9, 9], known: 10, limit: 1 << 62)
     big("a small limit", [0x81, masked | 4] + [9, 9, 9, 9, 9], known: 2, limit: 3)
     let sixty = whole(0x02, [UInt8](repeating: 7, count: 60))
     let rest: [UInt8] = [0x80, masked | 41, 9, 9, 9, 9, 9]
     big("fragments", sixty + rest, known: sixty.count + 2)
-    big("fragments with a Ping between", sixty + whole(0x89) + rest, known: sixty.count + head + 2, said: [.ping([])])
-    big("many fragments", whole(0x01) + sixty.enumerated().map { $0.offset == 0 ? 0 : $0.element } + whole(0x00) + rest,
+    big(
+      "fragments with a Ping between", sixty + whole(0x89) + rest, known: sixty.count + head + 2,
+      said: [.ping([])])
+    big(
+      "many fragments",
+      whole(0x01) + sixty.enumerated().map { $0.offset == 0 ? 0 : $0.element } + whole(0x00) + rest,
       known: sixty.count + 2 * head + 2)
 
     // Section 8.1: a text is UTF-8, at the byte where it is known.
     func invalid(_ text: [UInt8], at place: Int, said: [Heard] = []) {
       add("text \(hex(text))", whole(0x81, text + [0x61]), .invalidData, known: head + place + 1)
-      add("text \(hex(text)), behind others", whole(0x81, [0x61]) + whole(0x81, text), .invalidData,
+      add(
+        "text \(hex(text)), behind others", whole(0x81, [0x61]) + whole(0x81, text), .invalidData,
         known: 2 * head + place + 2, said: [.text("a")])
       // Each byte in a frame of its own.
       let frames = [whole(0x01)] + text.map { whole(0x00, [$0]) } + [whole(0x80)]
-      add("text \(hex(text)) in fragments", Array(frames.joined()), .invalidData, known: head + (place + 1) * (head + 1))
+      add(
+        "text \(hex(text)) in fragments", Array(frames.joined()), .invalidData,
+        known: head + (place + 1) * (head + 1))
     }
     invalid([0xff], at: 0)
     invalid([0x80], at: 0)
@@ -379,17 +405,24 @@ private struct Breach: CustomTestStringConvertible, Sendable {
     // One that ends in the middle of a character; where it goes on with the next frame it is none.
     for text in [[0xc3], [0xe4, 0xb8], [0x61, 0xf0, 0x9f, 0x98]] as [[UInt8]] {
       add("text that ends in \(hex(text))", whole(0x81, text), .invalidData, known: head + text.count)
-      add("fragments that end in \(hex(text))", whole(0x01, text) + whole(0x80), .invalidData, known: 2 * head + text.count)
-      add("a character \(hex(text)) that goes on in the next message", whole(0x81, text) + whole(0x81, [0xa4]),
+      add(
+        "fragments that end in \(hex(text))", whole(0x01, text) + whole(0x80), .invalidData,
+        known: 2 * head + text.count)
+      add(
+        "a character \(hex(text)) that goes on in the next message", whole(0x81, text) + whole(0x81, [0xa4]),
         .invalidData, known: head + text.count)
     }
-    add("bad UTF-8 behind a Ping", whole(0x01, [0xe4]) + whole(0x89, [0xff]) + whole(0x80, [0x41]), .invalidData,
+    add(
+      "bad UTF-8 behind a Ping", whole(0x01, [0xe4]) + whole(0x89, [0xff]) + whole(0x80, [0x41]),
+      .invalidData,
       known: 3 * head + 3, said: [.ping([0xff])])
 
     // Section 5.5.1 and 7.4: a Close is judged when it is whole.
     func close(_ name: String, _ payload: [UInt8], _ code: CloseCode = .protocolError) {
       add(name, whole(0x88, payload), code, known: head + payload.count)
-      add("\(name), inside a message", whole(0x01, [0x61]) + whole(0x88, payload), code, known: 2 * head + 1 + payload.count)
+      add(
+        "\(name), inside a message", whole(0x01, [0x61]) + whole(0x88, payload), code,
+        known: 2 * head + 1 + payload.count)
     }
     close("half a code", [3])
     for code in [UInt16(0), 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535] {
@@ -398,7 +431,9 @@ private struct Breach: CustomTestStringConvertible, Sendable {
     close("a reason that is no UTF-8", [3, 0xe8, 0x61, 0xff], .invalidData)
     close("a reason with a surrogate", [3, 0xe8, 0xed, 0xa0, 0x80], .invalidData)
     close("a reason that ends in a character", [3, 0xe8, 0x61, 0xc3], .invalidData)
-    close("the longest reason, of which the last byte is wrong", [3, 0xe8] + [UInt8](repeating: 0x61, count: 122) + [0xc3],
+    close(
+      "the longest reason, of which the last byte is wrong",
+      [3, 0xe8] + [UInt8](repeating: 0x61, count: 122) + [0xc3],
       .invalidData)
     return all
   }
@@ -427,7 +462,8 @@ private struct Breach: CustomTestStringConvertible, Sendable {
     // Cut anywhere, and given up with the piece that has that byte.
     for cut in 1..<stream.count {
       let reading = read(stream, cutAt: [cut], role, limit: breach.limit)
-      let isRight = reading.says(whole)
+      let isRight =
+        reading.says(whole)
         && reading.problemAt == (cut >= before.count + breach.known ? cut : stream.count)
       if !isRight { Issue.record("cut at \(cut): \(reading)") }
     }
@@ -447,7 +483,9 @@ private struct Breach: CustomTestStringConvertible, Sendable {
       let payload = [UInt8](repeating: 0x41, count: limit)
       #expect(read(frame(0x81, payload, mask: mask), role, limit: limit).events == [.text(payload)])
       let half = limit / 2
-      let parts = frame(0x01, Array(payload[..<half]), mask: mask) + frame(0x89, [UInt8](repeating: 1, count: 125), mask: mask)
+      let parts =
+        frame(0x01, Array(payload[..<half]), mask: mask)
+        + frame(0x89, [UInt8](repeating: 1, count: 125), mask: mask)
         + frame(0x00, Array(payload[half...]), mask: mask) + frame(0x80, [], mask: mask)
       // A control frame has a limit of its own.
       #expect(

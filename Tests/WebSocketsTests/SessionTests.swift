@@ -149,7 +149,8 @@ private func close(_ code: UInt16, _ reason: String = "", mask: [UInt8]? = nil) 
 @Suite struct SessionTests {
   /// A session and a raw peer.
   private func make(
-    _ role: WebSocketRole, overTCP: Bool = false, head: [UInt8] = [], _ change: (inout SessionLimits) -> Void = { _ in }
+    _ role: WebSocketRole, overTCP: Bool = false, head: [UInt8] = [],
+    _ change: (inout SessionLimits) -> Void = { _ in }
   ) throws -> (End, Peer) {
     var limits = SessionLimits()
     change(&limits)
@@ -232,8 +233,12 @@ private func close(_ code: UInt16, _ reason: String = "", mask: [UInt8]? = nil) 
     }
     let (ofClient, ofServer) = (try #require(endings.client), try #require(endings.server))
     #expect(ofClient.failure == nil && ofServer.failure == nil)
-    #expect(ofClient.code == (who.server ? .goingAway : .normal) && ofServer.code == (who.client ? .normal : .goingAway))
-    #expect(ofClient.told == (who.client ? .normal : .goingAway) && ofServer.told == (who.server ? .goingAway : .normal))
+    #expect(
+      ofClient.code == (who.server ? .goingAway : .normal)
+        && ofServer.code == (who.client ? .normal : .goingAway))
+    #expect(
+      ofClient.told == (who.client ? .normal : .goingAway)
+        && ofServer.told == (who.server ? .goingAway : .normal))
     #expect(ofClient.reason == (who.server ? "from the server" : ""))
     #expect(ofServer.reason == (who.client ? "from the client" : ""))
   }
@@ -242,7 +247,8 @@ private func close(_ code: UInt16, _ reason: String = "", mask: [UInt8]? = nil) 
 
   @Test(arguments: [WebSocketRole.server, .client]) func pingsAreAnswered(role: WebSocketRole) throws {
     let (end, peer) = try make(role)
-    let pings = from(role, 0x89, [1, 2, 3]) + from(role, 0x01, [0x61]) + from(role, 0x89) + from(role, 0x8a, [7])
+    let pings =
+      from(role, 0x89, [1, 2, 3]) + from(role, 0x01, [0x61]) + from(role, 0x89) + from(role, 0x8a, [7])
     try peer.send(pings + from(role, 0x89, [UInt8](repeating: 5, count: 125)) + from(role, 0x80, [0x62]))
     try until({ end.heard == [.text("ab")] }) { end.work() }
     peer.read()
@@ -301,7 +307,8 @@ private func close(_ code: UInt16, _ reason: String = "", mask: [UInt8]? = nil) 
     let wrong = frame(0x81, [0x61], mask: role == .server ? nil : maskKey)
     for (bytes, code) in [
       (wrong, UInt16(1002)), (from(role, 0xf1), 1002), (from(role, 0x81, [0xff]), 1007),
-      (from(role, 0x82, [UInt8](repeating: 0, count: 101)), 1009), (WebSocketsTests.close(1005, mask: role.incomingMask), 1002),
+      (from(role, 0x82, [UInt8](repeating: 0, count: 101)), 1009),
+      (WebSocketsTests.close(1005, mask: role.incomingMask), 1002),
     ] {
       let (end, peer) = try make(role, overTCP: true) { $0.message = 100 }
       try peer.send(from(role, 0x82, [1]) + bytes + [UInt8](repeating: 0x55, count: 50_000))
@@ -460,7 +467,8 @@ private func close(_ code: UInt16, _ reason: String = "", mask: [UInt8]? = nil) 
     #expect(peer.hasEnded)
     peer.endSending()
     try until({ end.session.hasEnded }) { end.work() }
-    #expect(end.ending?.told == .policyViolation && end.ending?.failure == "it has read nothing for 20 seconds")
+    #expect(
+      end.ending?.told == .policyViolation && end.ending?.failure == "it has read nothing for 20 seconds")
   }
 
   /// The time counts from when something waits, and not from when the last was taken.
@@ -557,7 +565,8 @@ private func close(_ code: UInt16, _ reason: String = "", mask: [UInt8]? = nil) 
   /// Pings by the thousand from a peer that reads nothing: it is not read from while its Pongs wait.
   @Test func pingsByTheThousand() throws {
     let (end, peer) = try make(.server)
-    let pings = Array(repeatElement(from(.server, 0x89, [UInt8](repeating: 1, count: 125)), count: 500).joined())
+    let pings = Array(
+      repeatElement(from(.server, 0x89, [UInt8](repeating: 1, count: 125)), count: 500).joined())
     var sent = 0
     // Until it is not taken any more, for a while.
     var idle = 0
@@ -716,7 +725,9 @@ private func close(_ code: UInt16, _ reason: String = "", mask: [UInt8]? = nil) 
     ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
       + "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n").utf8)
 
-  private func perform(_ answer: [UInt8], ends: Bool = false, patience: Int32 = 10_000, interruption: Int32 = -1) throws
+  private func perform(
+    _ answer: [UInt8], ends: Bool = false, patience: Int32 = 10_000, interruption: Int32 = -1
+  ) throws
     -> (chosen: String?, rest: [UInt8], asked: [UInt8])
   {
     let (socket, other) = try pair()
@@ -738,7 +749,9 @@ private func close(_ code: UInt16, _ reason: String = "", mask: [UInt8]? = nil) 
 
   /// Frames that come behind the head at once are not lost.
   @Test func whatComesBehindTheHead() throws {
-    for rest in [[], [0x81, 1, 0x61], [UInt8](repeating: 1, count: 3800), [UInt8](repeating: 1, count: 6000)] as [[UInt8]] {
+    for rest in [
+      [], [0x81, 1, 0x61], [UInt8](repeating: 1, count: 3800), [UInt8](repeating: 1, count: 6000),
+    ] as [[UInt8]] {
       let result = try perform(Self.answer + rest)
       #expect(result.chosen == nil)
       // The rest of what was not read with it is still in the socket.

@@ -150,7 +150,9 @@ func read(_ bytes: [UInt8], cutAt cuts: [Int] = [], _ role: WebSocketRole, limit
     } catch {
       if reading.problem != nil { Issue.record("a second violation: \(error)") }
       (reading.problem, reading.problemAt) = (error, cut)
-      while let event = (try? reader.next(from: &rest)).flatMap({ $0 }) { reading.events.append(Heard(event)) }
+      while let event = (try? reader.next(from: &rest)).flatMap({ $0 }) {
+        reading.events.append(Heard(event))
+      }
     }
     for place in piece.indices { piece[place] = 0xee }
   }

@@ -25,7 +25,9 @@ public enum LinkMessage: Hashable, Sendable {
   /// Takes that apart. Nil where it is something else.
   public static func sender(of text: String) -> (sender: String, text: String)? {
     let scalars = text.unicodeScalars
-    guard scalars.starts(with: mark.unicodeScalars), let end = scalars.firstIndex(of: "\n") else { return nil }
+    guard scalars.starts(with: mark.unicodeScalars), let end = scalars.firstIndex(of: "\n") else {
+      return nil
+    }
     let sender = scalars[..<end].dropFirst(mark.unicodeScalars.count)
     return (String(sender), String(scalars[scalars.index(after: end)...]))
   }
