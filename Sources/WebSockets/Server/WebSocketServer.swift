@@ -142,7 +142,9 @@ public final class WebSocketServer {
   // --- messages for all ---
 
   /// Whether a link has to take something first.
-  var aLinkLags: Bool { connections.values.contains { $0.link.map { $0.waiting > Self.linkHighWater } ?? false } }
+  var aLinkLags: Bool {
+    connections.values.contains { $0.link.map { $0.waiting > Self.linkHighWater } ?? false }
+  }
 
   /// A client's message for all.
   func toAll(_ text: String, from connection: ServerConnection) {
