@@ -525,6 +525,24 @@ import Testing
       """#)
   }
 
+  /// Nobody waits for whoever reads the log, or has stopped to.
+  @Test func aLogThatNobodyReads() async throws {
+    try await WebSocketWitness.run(
+      #"""
+      p = subprocess.Popen([SERVER, "start"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT); running.append(p)
+      port = int(p.stdout.readline().rsplit(b":", 1)[1])
+      for n in range(700): c = Client(port); c.echo("x" * 150 + "\x01" * 50); c.leave()
+      # With room again there are lines again, and the first one says how many are missing.
+      taken = b""
+      while b"lines lost" not in taken: taken += os.read(p.stdout.fileno(), 1 << 20); c = Client(port); c.echo("y"); c.leave()
+      assert re.search(rb" lines lost: [1-9][0-9]+, for nobody read them\n", taken), taken[-500:]
+      p.stdout.close()
+      for _ in range(3): c = Client(port); c.echo("x"); c.leave()
+      c = Client(port); c.echo("x"); p.send_signal(signal.SIGINT); assert c.close_frame()[0] == 1001; c.close(); assert p.wait(20) == 0
+      print("right")
+      """#)
+  }
+
   @Test func atMostSoManyConnections() async throws {
     try await WebSocketWitness.run(
       #"""
