@@ -1,7 +1,8 @@
 import Glibc
 import SystemCalls
 
-/// Writes events, a line each, and never waits for whoever reads it: lines that nobody takes are counted instead.
+/// Writes events, a line each, and does not wait for whoever reads a pipe: lines that nobody takes are counted instead. (What is no
+/// pipe is asked whether it takes anything, and waited for until it has taken a line.)
 public final class EventLog {
   private let descriptor: Int32
   private let isJSON: Bool
@@ -22,7 +23,7 @@ public final class EventLog {
       line = self.line("lines lost", "\(dropped), for nobody read them", [.init("count", .number(dropped))])
     }
     line += self.line(event, text, fields)
-    // A pipe that can be written to has room for PIPE_BUF bytes, and whatever else it is takes all or fails. See: pipe(7)
+    // A pipe that can be written to has room for PIPE_BUF bytes. See: pipe(7)
     var entry = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
     guard line.utf8.count <= Int(PIPE_BUF), poll(&entry, 1, 0) == 1 else {
       dropped += 1

@@ -50,6 +50,8 @@ public final class LineEditor {
   }
 
   public var companion: Companion?
+  /// Whether the input is next where both it and the companion have something: neither is to keep the other waiting.
+  private var isInputNext = false
 
   private let input: Int32
   private let output: Int32
@@ -326,8 +328,12 @@ public final class LineEditor {
       var entries = [pollfd(fd: input, events: Int16(POLLIN), revents: 0)] + beside
       let most: Int32 = timeout < 0 && companion != nil ? 500 : timeout
       let count = try systemCall("poll", "\(input)") { poll(&entries, nfds_t(entries.count), most) }
-      if timeout < 0, let companion, count == 0 || entries.dropFirst().contains(where: { $0.revents != 0 }) {
-        // What is shown first has come first: a line that was typed meanwhile is read the next time.
+      let isInputsTurn = isInputNext && entries[0].revents != 0
+      isInputNext = false
+      if timeout < 0, let companion, !isInputsTurn,
+        count == 0 || entries.dropFirst().contains(where: { $0.revents != 0 })
+      {
+        isInputNext = true
         switch companion.step() {
         case .nothing: if entries[0].revents == 0 { continue }
         case let step: return .companion(step)

@@ -213,13 +213,13 @@ private func tryOutbox(_ stream: UnsafeRawBufferPointer, _ role: WebSocketRole, 
   }
   func send(_ most: Int) {
     let before = outbox.count
-    let taken = outbox.send { bytes in
-      demand(bytes.count == before, "another number of bytes waits than it says")
+    let (taken, offered) = outbox.send { bytes in
+      demand(bytes.count <= before && !bytes.isEmpty, "another number of bytes waits than it says")
       let part = bytes.prefix(most)
       sent += part
       return part.isEmpty ? -1 : part.count
     }
-    demand(outbox.count == before - max(0, taken), "bytes are lost")
+    demand(outbox.count == before - max(0, taken) && taken <= offered, "bytes are lost")
   }
   var place = 0
   func next() -> Int {
@@ -242,8 +242,7 @@ private func tryOutbox(_ stream: UnsafeRawBufferPointer, _ role: WebSocketRole, 
       let payload = [UInt8](
         repeating: UInt8(truncatingIfNeeded: step &+ place), count: kind == 3 ? min(size, 125) : size)
       if step & 2 != 0, role == .server {
-        let frame = FrameHeader(kind == 2 ? .binary : .ping, length: payload.count).bytes + payload
-        frame.withUnsafeBytes { outbox.add(encoded: $0) }
+        outbox.add(EncodedFrame(kind == 2 ? .binary : .ping, payload))
       } else {
         payload.withUnsafeBytes { outbox.add(kind == 2 ? .binary : .ping, $0) }
       }

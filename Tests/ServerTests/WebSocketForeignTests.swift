@@ -130,9 +130,9 @@ import Testing
       class Browser:
           def __init__(self):
               os.mkdir("profile"); self.log = open("driver", "w+b")
-              # Of the environment it gets what it needs, and a group of its own, which ends with it.
-              self.process = subprocess.Popen(
-                  ["chromedriver", "--port=0"], stdout=self.log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
+              # It and its browser stay in this script's group, which is ended as one.
+              self.process = subprocess.Popen(["chromedriver", "--port=0"], stdout=self.log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+              running.append(self.process)
               def look():
                   assert self.process.poll() is None, open("driver").read()
                   return re.search(r"started successfully on port (\d+)", open("driver").read())
@@ -158,10 +158,7 @@ import Testing
           def close(self):
               try:
                   if self.session: self.ask("DELETE", "")
-              finally:
-                  try: os.killpg(self.process.pid, signal.SIGKILL)
-                  except ProcessLookupError: pass
-                  self.process.wait()
+              finally: self.process.kill(); self.process.wait()
       a = Server("--name", "A"); b = Server("--name", "B", "--peer", a.url, "--wait", 0); b.says("link up"); other = Client(b)
       browser = Browser()
       try:

@@ -45,7 +45,8 @@ import Testing
       for c in (x, y): assert c.message() == "/all A %s\nhi" % x.address
       # With the options that were not given as they are.
       c = Server("A", "--name", "C", "--peer", b.url, "--wait", 0); c.says('link up: with "B"'); b.says('link up: with "C"')
-      y.say("/all hello"); z = [c.message() for c in (x, y)]; assert z == ["/all B %s\nhello" % y.address] * 2; a.stop(); b.stop()
+      y.say("/all hello"); z = [c.message() for c in (x, y)]; assert z == ["/all B %s\nhello" % y.address] * 2; x.leave(); y.leave()
+      for s in (a, b, c): assert s.stop() == 0
       # Ten seconds are waited unless others are given.
       assert a.says("in 0.2 seconds it dials ws://127.0.0.1:8081/ws") and Server("A").says("in 10 seconds it dials ws://127.0.0.1:8081/ws")
       print("right")

@@ -158,10 +158,10 @@ import Testing
   @Test func badUTF8() async throws {
     try await WebSocketWitness.run(
       #"""
-      s = Server(); good = Client(s)
-      def refused(c, early=False):
-          code, reason = c.close_frame(); assert code == 1007 and "UTF-8" in reason or "character" in reason, (code, reason)
-          assert c.nothing_more(); c.close(); s.says("client lost: " + c.address, "1007 (invalid data)")
+      s = Server(); good = Client(s); all_refused = []
+      def refused(c):
+          code, reason = c.close_frame(); assert code == 1007 and ("UTF-8" in reason or "character" in reason), (code, reason)
+          assert c.nothing_more(); c.close(); all_refused.append(c.address)
       bad = [b"\x80", b"\xbf", b"\xc0\xaf", b"\xc1\xbf", b"\xe0\x80\xaf", b"\xe0\x9f\xbf", b"\xed\xa0\x80", b"\xed\xbf\xbf",
              b"\xf0\x80\x80\xaf", b"\xf0\x8f\xbf\xbf", b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80", b"\xfe", b"\xff", b"\xc3(",
              b"\xe2\x82(", b"\xf0\x9f\x98(", b"\xc3\xc3"]
@@ -195,6 +195,7 @@ import Testing
           c = Client(s); c.send(frame(TEXT, text, fin=False), frame(PING, text)); assert c.pong() == text
           rest = {0xc3: b"\xa9", 0xe2: b"\x82\xac", 0xf0: b"\x9f\x98\x80"}[text[0]][len(text) - 1:]
           c.send(frame(MORE, rest)); assert c.message().encode() == text + rest; c.leave()
+      lines = s.says("client lost: ", ": 1007 (invalid data): a text ", times=len(all_refused)); assert len(lines) == len(all_refused) > 200
       # The same bytes are no harm where they are no text, and Pings may have any.
       good.send(*[frame(BINARY, b) for b in bad + cut]); assert good.messages(len(bad + cut)) == bad + cut
       good.send(frame(PING, b"\xff\xfe")); assert good.pong() == b"\xff\xfe"
@@ -413,6 +414,11 @@ import Testing
       # What comes behind the request is not taken for another one.
       c = Raw(s); assert c.answer(b"GET /other HTTP/1.1\r\nHost: x\r\n\r\n" * 3)[0] == 404
       c = Raw(s); assert c.answer(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100000)[0] == 405
+      # IPv6, where there is any.
+      if os.path.exists("/proc/net/if_inet6"):
+          six = Server("--host", "::1"); own = "[::1]:%d" % six.port; assert six.lines("listening on " + own)
+          c = Raw(six, host="::1"); assert c.status(request(Host=own, Origin="http://" + own)) == 101; c.close()
+          assert client("ws://%s/ws" % own, "-1", "hello") == (0, "hello\n", ""); six.says("client left: [::1]:")
       # Who hangs up in the middle is no event.
       for data in (b"", b"G", request()[:40]): c = Raw(s); c.send(data); c.close()
       c = Raw(s); c.send(request()[:40]); c.reset(); Client(s).echo("x")
@@ -515,6 +521,24 @@ import Testing
       # Words from elsewhere do not steer a terminal, nor become lines.
       c = Client(s); c.echo("\x1b[2J\r\nforged: line" + "z" * 500); s.says("message: from " + c.address, "forged", "bytes)")
       assert "\x1b" not in s.log() and not [l for l in s.log().splitlines() if l.startswith("forged")]
+      print("right")
+      """#)
+  }
+
+  /// Nobody waits for whoever reads the log, or has stopped to.
+  @Test func aLogThatNobodyReads() async throws {
+    try await WebSocketWitness.run(
+      #"""
+      p = subprocess.Popen([SERVER, "start"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT); running.append(p)
+      port = int(p.stdout.readline().rsplit(b":", 1)[1])
+      for n in range(700): c = Client(port); c.echo("x" * 150 + "\x01" * 50); c.leave()
+      # With room again there are lines again, and the first one says how many are missing.
+      taken = b""
+      while b"lines lost" not in taken: taken += os.read(p.stdout.fileno(), 1 << 20); c = Client(port); c.echo("y"); c.leave()
+      assert re.search(rb" lines lost: [1-9][0-9]+, for nobody read them\n", taken), taken[-500:]
+      p.stdout.close()
+      for _ in range(3): c = Client(port); c.echo("x"); c.leave()
+      c = Client(port); c.echo("x"); p.send_signal(signal.SIGINT); assert c.close_frame()[0] == 1001; c.close(); assert p.wait(20) == 0
       print("right")
       """#)
   }

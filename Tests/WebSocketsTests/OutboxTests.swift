@@ -18,9 +18,9 @@ final class Outbox {
     add(opcode, Array(text.utf8), isFinal: isFinal)
   }
   func add(raw bytes: [UInt8]) { box.add(raw: bytes) }
-  func add(encoded bytes: [UInt8]) { bytes.withUnsafeBytes { box.add(encoded: $0) } }
+  func add(_ frame: EncodedFrame) { box.add(frame) }
   func addClose(_ code: CloseCode?, _ reason: String) { box.addClose(code, reason) }
-  func send(_ call: (UnsafeRawBufferPointer) -> Int) -> Int { box.send(call) }
+  func send(_ call: (UnsafeRawBufferPointer) -> Int) -> Int { box.send(call).taken }
   func cut() -> Int { box.cut() }
 
   /// What is sent, where each call takes at most so many bytes, and at most so many in all.
@@ -110,8 +110,7 @@ final class Outbox {
         let payload = random.bytes(Int.random(in: 0...largest, using: &random))
         switch Int.random(in: 0...9, using: &random) {
         case 0 where role == .server:
-          let encoded = FrameHeader(.binary, length: payload.count).bytes + payload
-          outbox.add(encoded: encoded)
+          outbox.add(EncodedFrame(.binary, payload))
           said.append(.binary(payload))
         case 0..<5:
           outbox.add(.binary, payload)

@@ -696,13 +696,13 @@ private func close(_ code: UInt16, _ reason: String = "", mask: [UInt8]? = nil) 
   /// Frames that were made for many, among its own.
   @Test func encodedFrames() throws {
     let (end, peer) = try make(.server)
-    let frame = FrameHeader(.text, length: 3).bytes + Array("all".utf8)
-    #expect(end.send([1]) && frame.withUnsafeBytes { end.session.send(encoded: $0) } && end.send([2]))
+    let frame = EncodedFrame("all")
+    #expect(end.send([1]) && end.session.send(frame) && end.send([2]))
     end.session.flush()
     peer.read()
     #expect(peer.heard(.client) == Reading(events: [.binary([1]), .text("all"), .binary([2])]))
     end.session.close(.normal)
-    #expect(!frame.withUnsafeBytes { end.session.send(encoded: $0) })
+    #expect(!end.session.send(frame))
   }
 
   @Test func inWords() {

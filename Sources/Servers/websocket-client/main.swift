@@ -52,11 +52,13 @@ func run() throws(Complaint) -> Int32 {
   signal(SIGPIPE, SIG_IGN)
   let interruption: Interruption
   do throws(SystemCallError) { interruption = try Interruption() } catch { throw Complaint("\(error)") }
+  var opened: WebSocketClient?
   do throws(WebSocketFailure) {
     let client = try WebSocketClient(
       url, protocols: arguments.has("echo") ? [] : [LinkMessage.namedProtocol], limits: limits,
       answers: arguments.has("echo"),
       interruption: interruption.descriptor)
+    opened = client
     if arguments.has("echo") {
       client.received = { [unowned client] kind, bytes in client.session.send(kind, bytes) }
       while client.ending == nil { try client.wait() }
@@ -73,7 +75,11 @@ func run() throws(Complaint) -> Int32 {
     }
     return try conversation.end()
   } catch {
-    if error.isInterruption, let signal = interruption.signal() { return 128 + signal }
+    if error.isInterruption, let signal = interruption.signal() {
+      // The server is told, and not waited for.
+      opened?.session.close(.goingAway)
+      return 128 + signal
+    }
     // It may have words of the server's in it.
     throw Complaint(error.description.printable)
   }

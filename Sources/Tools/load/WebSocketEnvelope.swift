@@ -1,4 +1,5 @@
 import CommandLineTool
+import Glibc
 import LoadGeneration
 import Sockets
 import SystemCalls
@@ -19,7 +20,14 @@ func webSocketEnvelope(_ size: Int, _ address: SocketAddress, interruption: Int3
     sent: FrameHeader(.binary, length: size, mask: mask).bytes,
     received: FrameHeader(.binary, length: size).bytes, mask: mask.bytes
   ) { socket in
-    let (_, rest) = try ClientHandshake(url).perform(on: socket, patience: 10_000, interruption: interruption)
+    let rest: [UInt8]
+    do throws(WebSocketFailure) {
+      (_, rest) = try ClientHandshake(url).perform(on: socket, patience: 10_000, interruption: interruption)
+    } catch {
+      // As every other waiting that a signal ends.
+      if error.isInterruption { throw SystemCallError(call: "poll", errno: ErrorNumber(EINTR)) }
+      throw error
+    }
     guard rest.isEmpty else { throw Complaint("\(url) has sent \(rest.count) bytes before it was sent any") }
   }
 }

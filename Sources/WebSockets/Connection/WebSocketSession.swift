@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Sockets
 import SystemCalls
@@ -32,9 +33,9 @@ public struct WebSocketEnding: Sendable {
 public struct SessionLimits: Sendable {
   /// Bytes that a message of the peer's may have.
   public var message = 16 << 20
-  /// Bytes that may wait for a peer that does not read, and a message that has come on top of them.
-  public var backlog = 1 << 20
-  /// How long the peer may take for its part of the closing.
+  /// Bytes that may wait for a peer, and a message that has come on top of them: with more it is closed.
+  public var backlog = 64 << 20
+  /// How long the peer may take for its part of the closing, and for taking something of what is still to be sent.
   public var closing = 5000
   /// How long bytes may wait of which the peer takes none.
   public var stall = 20_000
@@ -83,8 +84,19 @@ public final class WebSocketSession {
   private var failure: String?
   private var deadline = Int.max
   private var lastHeard: Int
+  /// When the peer has taken something last, and how much it had not acknowledged then.
   private var lastTaken: Int
+  private var unacknowledged = Int.max
   private var lastPing: Int
+  /// What has come, and has to wait: the owner does not want it yet, or the answers to what came before wait.
+  private var kept: [UInt8] = []
+  private var isTaking = false
+  private var closing: Int
+  /// The peer has sent all it will send.
+  private var hasHungUp = false
+
+  /// While this is so, nothing more is handed out, nor read.
+  public var isPaused = false
 
   /// So many bytes may wait before nothing more is read from the peer whose messages they answer.
   private static let highWater = 64 * 1024
@@ -106,6 +118,7 @@ public final class WebSocketSession {
     self.limits = limits
     self.clock = clock
     self.answers = answers
+    closing = limits.closing
     reader = WebSocketReader(role, limit: limits.message)
     outbox = WebSocketOutbox(role)
     (lastHeard, lastTaken, lastPing) = (clock.now, clock.now, clock.now)
@@ -117,19 +130,27 @@ public final class WebSocketSession {
   /// Whether messages can be sent.
   public var isOpen: Bool { phase == .open }
   public var hasEnded: Bool { phase == .ended }
-  /// Bytes that it holds for the peer, and of the peer's.
-  public var held: Int { outbox.count + reader.held }
+  /// Bytes of memory that it holds for the peer, and of the peer's. Frames that are others', too, are not counted.
+  public var held: Int { outbox.held + reader.held + kept.count }
   /// Bytes that the peer has not taken.
   public var waiting: Int { outbox.count }
 
   /// What its owner is to wait for.
   public var interest: Readiness {
     var interest: Readiness = []
-    // While it does not take what it gets, it has to wait. What comes after the end is thrown away at once.
-    if !answers || outbox.count < Self.highWater || phase == .leaving { interest.insert(.readable) }
-    if !outbox.isEmpty { interest.insert(.writable) }
+    // What comes after the end is thrown away at once.
+    if phase == .leaving ? !hasHungUp : mayTake && kept.isEmpty { interest.insert(.readable) }
+    // What was kept is taken in the next turn: a socket is nearly always writable.
+    if !outbox.isEmpty || mayTakeKept { interest.insert(.writable) }
     return interest
   }
+
+  /// Whether what comes may be handed out. A peer that does not take the answers has to wait with the next question.
+  private var mayTake: Bool {
+    (phase == .open || phase == .closing) && !isPaused && (!answers || outbox.count < Self.highWater)
+  }
+
+  private var mayTakeKept: Bool { !kept.isEmpty && mayTake }
 
   // --- sending ---
 
@@ -152,15 +173,16 @@ public final class WebSocketSession {
 
   /// Sends a frame that was made for many, as a server does.
   @discardableResult
-  public func send(encoded frame: UnsafeRawBufferPointer) -> Bool {
+  public func send(_ frame: EncodedFrame) -> Bool {
     guard mayQueue() else { return false }
-    outbox.add(encoded: frame)
+    outbox.add(frame)
     return true
   }
 
   private func mayQueue() -> Bool {
     guard phase == .open else { return false }
     if outbox.isEmpty { lastTaken = clock.now }
+    if outbox.count > limits.backlog { sendOut() }
     if outbox.count > limits.backlog {
       fail(.policyViolation, "it does not read what it is sent: \(outbox.count) bytes wait")
       return false
@@ -168,12 +190,22 @@ public final class WebSocketSession {
     return true
   }
 
-  /// Hands to the kernel what waits. To be called after sending, and when the socket is writable.
+  /// Hands to the kernel what waits, and takes what had to wait for that. To be called after sending, and when the socket is
+  /// writable.
   public func flush() {
+    sendOut()
+    while !isTaking, mayTakeKept {
+      var bytes = kept
+      kept = []
+      bytes.withUnsafeMutableBytes { process($0) }
+    }
+  }
+
+  /// Hands to the kernel what waits, and no more.
+  public func sendOut() {
     while !outbox.isEmpty, phase != .ended {
       var failure = ErrorNumber(0)
-      let wanted = outbox.count
-      let count = outbox.send { bytes in
+      let (count, offered) = outbox.send { bytes in
         let count = Glibc.send(socket.number, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
         if count < 0 { failure = .last }
         return count
@@ -186,8 +218,9 @@ public final class WebSocketSession {
         }
       }
       lastTaken = clock.now
-      if count < wanted { return }
+      if count < offered { return }
     }
+    if hasHungUp, phase == .leaving { return end() }
     if endsSending, !hasEndedSending, phase != .ended {
       hasEndedSending = true
       if shutdown(socket.number, Int32(SHUT_WR)) != 0 { lose("shutdown: \(ErrorNumber.last)") }
@@ -200,7 +233,7 @@ public final class WebSocketSession {
   ///
   /// - Parameter room: where to; its bytes are nobody's afterwards.
   public func receive(into room: UnsafeMutableRawBufferPointer) {
-    guard phase != .ended else { return }
+    guard phase != .ended, !hasHungUp else { return }
     let count = recv(socket.number, room.baseAddress, room.count, 0)
     if count > 0 {
       take(UnsafeMutableRawBufferPointer(rebasing: room[..<count]))
@@ -217,15 +250,28 @@ public final class WebSocketSession {
     lastHeard = clock.now
     // Behind the peer's Close, and after what it should not have sent, nothing means anything.
     guard phase == .open || phase == .closing else { return }
+    guard kept.isEmpty, !isTaking else {
+      kept += bytes
+      return
+    }
+    process(bytes)
+    flush()
+  }
+
+  private func process(_ bytes: UnsafeMutableRawBufferPointer) {
+    isTaking = true
     var rest = bytes
     do throws(WebSocketViolation) {
-      while phase == .open || phase == .closing, let event = try reader.next(from: &rest) {
+      while mayTake, let event = try reader.next(from: &rest) {
         hear(event)
         // What is answered is not to become more than what can be sent.
-        if outbox.count >= Self.highWater { flush() }
+        if outbox.count >= Self.highWater { sendOut() }
       }
+      // Where it had to stop, between two frames.
+      if phase == .open || phase == .closing, !rest.isEmpty { kept = Array(rest) }
     } catch { fail(error.code, error.description) }
-    flush()
+    isTaking = false
+    sendOut()
   }
 
   @inline(__always)
@@ -248,7 +294,12 @@ public final class WebSocketSession {
 
   /// The peer has sent all it will send.
   private func hungUp() {
-    guard phase != .leaving || heard == nil && failure == nil else { return end() }
+    hasHungUp = true
+    if phase == .leaving {
+      // It may still read: what waits is sent first.
+      if outbox.isEmpty { end() }
+      return
+    }
     lose(
       phase == .closing
         ? "the peer has closed the connection without a Close" : "the connection has ended without a Close")
@@ -257,11 +308,18 @@ public final class WebSocketSession {
   // --- the end ---
 
   /// Begins the closing handshake: nothing more is sent, and the peer's Close is waited for.
-  public func close(_ code: CloseCode, _ reason: String = "") {
+  ///
+  /// - Parameters:
+  ///   - code: why.
+  ///   - reason: the same for people.
+  ///   - patience: milliseconds that the peer has for its Close; its limits' unless given.
+  public func close(_ code: CloseCode, _ reason: String = "", within patience: Int? = nil) {
     guard phase == .open else { return }
     phase = .closing
+    isPaused = false
     told = code
-    deadline = clock.now + limits.closing
+    closing = patience ?? limits.closing
+    deadline = clock.now + closing
     outbox.addClose(code, reason)
     flush()
   }
@@ -276,15 +334,17 @@ public final class WebSocketSession {
       if outbox.count > Self.highWater || code == .policyViolation { _ = outbox.cut() }
       outbox.addClose(code, reason)
     }
+    reader.drop()
     leave()
-    flush()
+    sendOut()
   }
 
   /// Waits for the end of the connection. A close at once would answer what is still on its way with RST, which may destroy what
   /// the peer has not read yet.
   private func leave() {
     phase = .leaving
-    deadline = clock.now + limits.closing
+    kept = []
+    deadline = clock.now + closing
     // The server closes first, so that TIME_WAIT is its affair; a client waits for that, unless it has to go on its own account.
     endsSending = role == .server || failure != nil
   }
@@ -299,6 +359,7 @@ public final class WebSocketSession {
   private func end() {
     guard phase != .ended else { return }
     phase = .ended
+    if !outbox.isEmpty, failure == nil { failure = "it has not taken the last \(outbox.count) bytes" }
     owner?.ended(
       self, WebSocketEnding(code: heard?.code, reason: heard?.reason ?? "", failure: failure, told: told))
   }
@@ -306,12 +367,16 @@ public final class WebSocketSession {
   /// Looks at the time: at deadlines, at a peer that does not read, at one that is silent.
   public func sweep() {
     let now = clock.now
+    noteProgress()
+    // While nothing is read from it, its silence is none of its own.
+    if !interest.contains(.readable) { lastHeard = now }
     switch phase {
     case .ended: return
     case .closing, .leaving:
-      guard now >= deadline else { return }
+      // As long as it takes something it is on its way.
+      guard now >= deadline, outbox.isEmpty || now - lastTaken >= closing else { return }
       // With its Close said and heard nothing is missing but the end of the connection.
-      if heard == nil { failure = failure ?? "no Close came in \(limits.closing / 1000) seconds" }
+      if heard == nil { failure = failure ?? "no Close came in \(closing / 1000) seconds" }
       end()
     case .open:
       if !outbox.isEmpty, now - lastTaken >= limits.stall {
@@ -328,5 +393,18 @@ public final class WebSocketSession {
         flush()
       }
     }
+  }
+
+  /// The socket is reported to be writable only when much of its buffer is free; that the peer takes something shows sooner.
+  /// See: tcp(7), SIOCOUTQ
+  private func noteProgress() {
+    guard !outbox.isEmpty else {
+      unacknowledged = .max
+      return
+    }
+    var queued: Int32 = 0
+    guard clinux_ioctl(socket.number, UInt(TIOCOUTQ), &queued) == 0 else { return }
+    if Int(queued) < unacknowledged { lastTaken = clock.now }
+    unacknowledged = Int(queued)
   }
 }

@@ -102,6 +102,7 @@ public struct HTTPRequest: Sendable {
     // One, and no other could be meant. See: RFC 9112, section 3.2
     let host = try head.one("Host")
     if host == nil, minorVersion > 0 { throw HTTPProblem(400, "there is no Host, which HTTP/1.1 wants") }
+    if let host, !host.isHost { throw HTTPProblem(400, "Host is no name or address, with or without a port") }
   }
 
   /// The target's path, without what it asks for behind it. Of "http://host/ws?x" and of "/ws?x" it is "/ws".
@@ -150,6 +151,19 @@ extension StringProtocol {
     while let first = rest.first, first == " " || first == "\t" { rest = rest.dropFirst() }
     while let last = rest.last, last == " " || last == "\t" { rest = rest.dropLast() }
     return rest
+  }
+
+  /// Letters that a name, an address and a port may have; no more is looked at. See: RFC 3986, section 3.2
+  var isHost: Bool {
+    !isEmpty
+      && utf8.allSatisfy { byte in
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+          UInt8(ascii: "0")...UInt8(ascii: "9"):
+          true
+        default: "-._~%!$&'()*+,;=:[]".utf8.contains(byte)
+        }
+      }
   }
 
   /// See: RFC 9110, section 5.6.2

@@ -88,6 +88,9 @@ enum Page {
       function send(mark) {
         const text = element('text').value;
         if (text === '' || socket === null || socket.readyState !== WebSocket.OPEN) return;
+        if (mark === '' && text.startsWith('/all ')) {
+          return log('a message that begins with "/all " is one for all', 'note');
+        }
         socket.send(mark + text);
         log('→ ' + text + (mark ? '   (for all)' : ''));
         element('text').value = '';

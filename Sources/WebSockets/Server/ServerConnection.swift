@@ -35,11 +35,12 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
   private(set) var isNamed = false
   /// The other server, once it has said who it is.
   private(set) var other: (instance: UInt64, name: String)?
-  /// Whether a client's message for all waits for room on a link: nothing more is read from it meanwhile.
-  private var waitsForLinks = false
   /// Whether something was put into its session since it was flushed.
   private var isDirty = false
-  private var held = 0
+  private(set) var held = 0
+  /// Whether more waits for a client than it should, and since when others have had to wait for that.
+  private(set) var isFull = false
+  private var fullSince: Int?
 
   /// One that has to ask for something; or, where this server has dialled, one that it asks for a link.
   init(
@@ -94,22 +95,45 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
   /// What is to be waited for, and what it costs, as things stand now.
   func settle() {
     guard !isEnded else { return }
-    var wanted = session?.interest ?? (sent < outgoing.count ? [.readable, .writable] : .readable)
-    // Whoever closes is heard at once.
-    if waitsForLinks, session?.isOpen == true { wanted.remove(.readable) }
+    let wanted = session?.interest ?? (sent < outgoing.count ? [.readable, .writable] : .readable)
     if wanted != interest {
       interest = wanted
       do throws(SystemCallError) { try server.loop.change(number, to: wanted) } catch {
         return end("\(error)")
       }
     }
-    let now = session?.held ?? 0
-    guard now != held else { return }
+    let (now, isFull) = (
+      session?.held ?? 0, client.map { $0.waiting > WebSocketServer.clientHighWater } ?? false
+    )
+    count(held: now, isFull: isFull)
+  }
+
+  private func count(held now: Int, isFull: Bool) {
     server.held += now - held
     held = now
-    if now > 65536, server.held > server.options.mostHeld, let session {
-      session.fail(.tryAgainLater, "all connections together hold \(server.held) bytes of messages")
+    if isFull != self.isFull { server.fullClients += isFull ? 1 : -1 }
+    self.isFull = isFull
+    if !isFull { fullSince = nil }
+  }
+
+  /// All connections together hold too much, and this one most of it.
+  func relieve() {
+    session?.fail(
+      .tryAgainLater, "all connections together hold \(server.held) bytes, and this one \(held) of them")
+    settle()
+  }
+
+  /// Others have to wait because of what waits for this client. It has some time for that, and then it is in the way.
+  private func sweepFull() {
+    guard isFull, !server.waiting.isEmpty, let session else {
+      fullSince = nil
+      return
     }
+    let since = fullSince ?? server.clock.now
+    fullSince = since
+    guard server.clock.now - since >= WebSocketServer.patienceWithFull else { return }
+    session.fail(
+      .policyViolation, "it reads slower than messages for all come: \(session.waiting) bytes wait")
   }
 
   // --- HTTP ---
@@ -185,6 +209,10 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
       let chosen = upgrade.protocols.first {
         [LinkMessage.linkProtocol, LinkMessage.namedProtocol].contains($0)
       }
+      // Servers have no pages: whoever has one is none.
+      if chosen == LinkMessage.linkProtocol, !request.head.all("Origin").isEmpty {
+        throw HTTPProblem(403, "a page may not be a link between servers")
+      }
       isNamed = chosen == LinkMessage.namedProtocol
       open(
         .server, head: upgrade.answer(subprotocol: chosen).bytes, rest: rest,
@@ -253,7 +281,7 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
     if kind == .text, LinkMessage.isMarked(bytes) {
       let text = UnsafeRawBufferPointer(rebasing: bytes[LinkMessage.mark.utf8.count...])
       server.toAll(String(decoding: text, as: UTF8.self), from: self)
-      if server.areLinksFull { waitForLinks() }
+      if server.hasToWait(self) { wait(session) }
       return
     }
     server.log.received(kind, bytes) { peer }
@@ -274,10 +302,11 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
         other = (instance, name)
         server.addLink(self)
         dialler?.redialler.heard()
-        server.log.write("link up", "with \(linkTitle)")
+        server.log.tell("link up", "with \(linkTitle)")
       case .all(let message):
         guard other != nil else { throw LinkMistake("a link begins with a hello") }
         server.deliver(message, from: self)
+        if server.hasToWait(self) { wait(session) }
       }
     } catch { session.fail(.policyViolation, error.description) }
   }
@@ -289,15 +318,15 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
       ? "\(name) at \(peer), which this server has dialled" : "\(name), which has dialled from \(peer)"
   }
 
-  /// A link that does not take messages as fast as clients send them is not to be lost for that, nor they: the clients have to wait.
-  private func waitForLinks() {
-    if !waitsForLinks { server.waiting.append(self) }
-    waitsForLinks = true
+  /// Whoever does not take messages as fast as they come is not to be lost for that, nor they: those who send them have to wait.
+  private func wait(_ session: WebSocketSession) {
+    session.isPaused = true
+    server.waiting.append(self)
   }
 
-  /// There is room on all links.
+  /// There is room again.
   func goOn() {
-    waitsForLinks = false
+    session?.isPaused = false
     settle()
   }
 
@@ -309,7 +338,8 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
 
   func flushDirty() {
     isDirty = false
-    session?.flush()
+    // And no more: in the middle of a message for all others of this client's are not to be taken.
+    session?.sendOut()
     settle()
   }
 
@@ -321,7 +351,7 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
       server.log.tell(ending.failure == nil ? "client left" : "client lost", "\(peer): \(ending.description)")
     case .link:
       if other != nil {
-        server.log.write("link down", "with \(linkTitle): \(ending.description)")
+        server.log.tell("link down", "with \(linkTitle): \(ending.description)")
       } else {
         complain(ending.description)
       }
@@ -348,15 +378,18 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
   private func leave() {
     guard !isEnded else { return }
     phase = .ended
-    server.held -= held
-    held = 0
+    count(held: 0, isFull: false)
     server.end(self)
     dialler?.redialler.lost()
   }
 
   /// The server ends: whoever has a WebSocket is told so.
   func stop() {
-    if let session { session.close(.goingAway, "the server ends") } else { leave() }
+    if let session {
+      session.close(.goingAway, "the server ends", within: WebSocketServer.farewell)
+    } else {
+      leave()
+    }
     settle()
   }
 
@@ -374,7 +407,9 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
       }
     case .asking: if isLate { end("there was no answer in \(server.options.handshake / 1000) seconds") }
     case .answered: if isLate { leave() }
-    case .client(let session): session.sweep()
+    case .client(let session):
+      sweepFull()
+      session.sweep()
     case .link(let session):
       if isLate, other == nil {
         session.fail(.policyViolation, "no hello came in \(server.options.handshake / 1000) seconds")

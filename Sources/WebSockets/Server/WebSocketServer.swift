@@ -25,8 +25,12 @@ public final class WebSocketServer {
   var dirty: [ServerConnection] = []
   /// Bytes that were put there since they were flushed.
   private var unsent = 0
-  /// Clients whose messages for all wait for room on a link.
+  /// Those whose messages for all have to wait.
   var waiting: [ServerConnection] = []
+  /// Clients for whom more waits than should.
+  var fullClients = 0
+  /// Messages for all in this turn, counted for each who gets one.
+  private var work = 0
   /// Bytes of messages that all connections have it hold.
   var held = 0
   var log: MessageLog
@@ -48,10 +52,15 @@ public final class WebSocketServer {
   static let linkBacklog = 64 << 20
   /// A link that takes nothing for so long is given up, in milliseconds: others wait for it.
   static let linkStall = 5000
+  /// The same for a client; and how long others wait because of it before it is closed, in milliseconds.
+  static let (clientHighWater, patienceWithFull) = (1 << 20, 2000)
+  /// So many messages may be put into sessions in a turn: others are to have their turn.
+  private static let mostWork = 10_000
   /// So many bytes may be gathered in a turn before they are sent.
   private static let mostUnsent = 16 << 20
-  /// When it ends: how long its peers may take to close, in milliseconds.
-  private static let farewell = 2000
+  /// When it ends: how long a peer may take to close, or to take something of what is still to be sent; and how long all of it may
+  /// last, in milliseconds.
+  static let (farewell, longestFarewell) = (2000, 10_000)
 
   var isStopping: Bool { stopsAt != nil }
 
@@ -138,10 +147,21 @@ public final class WebSocketServer {
 
   private func endTurn() {
     flushDirty()
-    guard !waiting.isEmpty, !areLinksFull else { return }
+    relieve()
+    work = 0
+    guard !waiting.isEmpty else { return }
     let ready = waiting
-    waiting = []
-    for connection in ready { connection.goOn() }
+    waiting = ready.filter { hasToWait($0) }
+    for connection in ready where !hasToWait(connection) { connection.goOn() }
+  }
+
+  /// Where too much is held, those go who hold most.
+  private func relieve() {
+    while held > options.mostHeld, let largest = connections.values.max(by: { $0.held < $1.held }) {
+      let before = held
+      largest.relieve()
+      if held >= before { return }
+    }
   }
 
   private func flushDirty() {
@@ -153,8 +173,12 @@ public final class WebSocketServer {
     }
   }
 
-  /// Whether a link has more to send than it takes.
-  var areLinksFull: Bool { links.contains { $0.link?.waiting ?? 0 > Self.linkHighWater } }
+  /// Whether somebody's next message for all has to wait: for clients, and a client's for links, too. Links do not wait for each
+  /// other: in a ring they might do so for ever.
+  func hasToWait(_ connection: ServerConnection) -> Bool {
+    if work > Self.mostWork || fullClients > 0 { return true }
+    return connection.client != nil && links.contains { $0.link?.waiting ?? 0 > Self.linkHighWater }
+  }
 
   // --- messages for all ---
 
@@ -167,27 +191,29 @@ public final class WebSocketServer {
   }
 
   /// Brings a message for all to each client here, and over all links but the one that it came from, once: over another way it may
-  /// come again.
+  /// come again. One of this server's own clients cannot come from elsewhere.
   func deliver(_ message: MessageForAll, from connection: ServerConnection) {
-    guard deliveries.take(message) else { return }
-    var plain: [UInt8]?
-    var named: [UInt8]?
+    if connection.link != nil {
+      guard message.origin != instance, deliveries.take(message) else { return }
+    }
+    var plain: EncodedFrame?
+    var named: EncodedFrame?
     var clients = 0
     var servers: [String] = []
     // As they stand now: whoever cannot take it may be gone when this returns.
     for receiver in Array(connections.values) {
       if let client = receiver.client, client.isOpen {
-        let frame: [UInt8]
+        let frame: EncodedFrame
         if receiver.isNamed {
-          frame = named ?? Self.frame(LinkMessage.named(message))
+          frame = named ?? EncodedFrame(LinkMessage.named(message))
           named = frame
         } else {
-          frame = plain ?? Self.frame(message.text)
+          frame = plain ?? EncodedFrame(message.text)
           plain = frame
         }
-        if frame.withUnsafeBytes({ client.send(encoded: $0) }) { clients += 1 }
+        if client.send(frame) { clients += 1 }
         receiver.markDirty()
-        unsent += frame.count
+        unsent += frame.size
       } else if let link = receiver.link, receiver !== connection, receiver.other?.instance != message.origin
       {
         if link.send(LinkMessage.all(message).text), let name = receiver.other?.name, !servers.contains(name)
@@ -195,18 +221,15 @@ public final class WebSocketServer {
           servers.append(name)
         }
         receiver.markDirty()
-        unsent += message.text.utf8.count
+        unsent += message.text.utf8.count + LinkMessage.longestHead
       }
       // Many times a long message would be more than there is memory for.
       if unsent > Self.mostUnsent { flushDirty() }
     }
+    work += connections.count
     log.receivedForAll(
       "from \(message.sender): \(Self.shown(message.text)); to \(clients) here"
         + (servers.isEmpty ? "" : ", and to \(servers.sorted().joined(separator: ", "))"))
-  }
-
-  private static func frame(_ text: String) -> [UInt8] {
-    FrameHeader(.text, length: text.utf8.count).bytes + Array(text.utf8)
   }
 
   private static func shown(_ text: String) -> String {
@@ -230,7 +253,7 @@ public final class WebSocketServer {
   private func obey(_ signal: Int32) {
     if signal == SIGUSR1 { return log.write("figures", figures) }
     guard stopsAt == nil else { return loop.stop() }
-    stopsAt = clock.now + Self.farewell
+    stopsAt = clock.now + Self.longestFarewell
     log.write("ending", "every peer is told so; a second signal ends it at once")
     for redialler in rediallers { redialler.close() }
     listener?.close()

@@ -18,7 +18,7 @@ public struct WebSocketServerOptions: Sendable {
   public var limits = SessionLimits()
   /// How long a handshake may take.
   public var handshake = 10_000
-  /// Bytes of messages that all connections may have it hold. Above that, who needs more than his share is closed.
+  /// Bytes that all connections may have it hold. Above that the one that holds most is closed.
   public var mostHeld = 512 << 20
 
   /// - Throws: why that is no name.

@@ -1,56 +1,103 @@
+/// A frame as a server sends it, made once for many who get it: none of them has a copy of its own where it is large.
+public final class EncodedFrame {
+  fileprivate let memory: Memory
+
+  public init(_ opcode: Opcode, _ payload: some Collection<UInt8>) {
+    let header = FrameHeader(opcode, length: payload.count).bytes
+    memory = Memory(header.count + payload.count)
+    memory.append(header)
+    memory.append(payload)
+  }
+
+  /// A text message.
+  public convenience init(_ text: String) { self.init(.text, text.utf8) }
+
+  /// Bytes on the wire.
+  public var size: Int { memory.count }
+}
+
+/// Bytes in a row, with room for more behind them.
+private final class Memory {
+  let place: UnsafeMutableRawBufferPointer
+  var count = 0
+
+  init(_ capacity: Int) { place = .allocate(byteCount: capacity, alignment: 16) }
+
+  deinit { place.deallocate() }
+
+  var room: Int { place.count - count }
+  var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: place[..<count]) }
+
+  func append(_ bytes: some Collection<UInt8>) {
+    UnsafeMutableRawBufferPointer(rebasing: place[count...]).copyBytes(from: bytes)
+    count += bytes.count
+  }
+}
+
 /// Frames that are to be sent: what the kernel has not taken yet. Without any it holds no memory.
 public struct WebSocketOutbox: ~Copyable {
+  /// A row of whole frames, or the head of a handshake.
+  private struct Part {
+    let block: Memory
+    var to: Int
+    let kind: Kind
+    enum Kind { case own, shared, head }
+  }
+
   private let role: WebSocketRole
-  private var place = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+  private var parts: [Part] = []
+  /// Of the first part so many bytes were sent,
   private var from = 0
-  private var to = 0
-  /// Where the first frame begins that was not sent whole: not before it, and not behind `from`.
+  /// and here the first frame begins that was not sent whole.
   private var frame = 0
   private var masks = MaskSource()
+  /// Bytes that wait.
+  public private(set) var count = 0
+  /// Bytes of memory that are this outbox's alone.
+  public private(set) var held = 0
+
+  /// Larger frames for many are shared; smaller ones are copied, so that many of them lie in a row.
+  private static let largest = 16 * 1024
 
   /// - Parameter role: of this side; so a client masks.
   public init(_ role: WebSocketRole) { self.role = role }
 
-  deinit { place.deallocate() }
-
-  /// Bytes that wait.
-  public var count: Int { to - from }
-  public var isEmpty: Bool { to == from }
+  public var isEmpty: Bool { count == 0 }
 
   /// Adds a frame.
   public mutating func add(_ opcode: Opcode, _ payload: UnsafeRawBufferPointer, isFinal: Bool = true) {
-    let (size, length) = (payload.count, UInt64(payload.count))
-    makeRoom(14 + size)
-    guard let start = place.baseAddress else { return }
-    start.storeBytes(of: opcode.rawValue | (isFinal ? 0x80 : 0), toByteOffset: to, as: UInt8.self)
+    let size = payload.count
+    let block = room(14 + size)
+    guard let start = block.place.baseAddress else { return }
+    let first = start + block.count
+    first.storeBytes(of: opcode.rawValue | (isFinal ? 0x80 : 0), as: UInt8.self)
     let masked: UInt8 = role == .client ? 0x80 : 0
+    var header = 2
     switch size {
     case ..<126:
-      start.storeBytes(of: masked | UInt8(truncatingIfNeeded: size), toByteOffset: to + 1, as: UInt8.self)
-      to += 2
+      first.storeBytes(of: masked | UInt8(truncatingIfNeeded: size), toByteOffset: 1, as: UInt8.self)
     case ..<65536:
-      start.storeBytes(of: masked | 126, toByteOffset: to + 1, as: UInt8.self)
-      start.storeBytes(
-        of: UInt16(truncatingIfNeeded: length).bigEndian, toByteOffset: to + 2, as: UInt16.self)
-      to += 4
+      first.storeBytes(of: masked | 126, toByteOffset: 1, as: UInt8.self)
+      first.storeBytes(of: UInt16(truncatingIfNeeded: size).bigEndian, toByteOffset: 2, as: UInt16.self)
+      header = 4
     default:
-      start.storeBytes(of: masked | 127, toByteOffset: to + 1, as: UInt8.self)
-      start.storeBytes(of: length.bigEndian, toByteOffset: to + 2, as: UInt64.self)
-      to += 10
+      first.storeBytes(of: masked | 127, toByteOffset: 1, as: UInt8.self)
+      first.storeBytes(of: UInt64(size).bigEndian, toByteOffset: 2, as: UInt64.self)
+      header = 10
     }
     var mask: Mask?
     if role == .client {
       let new = masks.next()
       for byte in new.bytes {
-        place[to] = byte
-        to += 1
+        first.storeBytes(of: byte, toByteOffset: header, as: UInt8.self)
+        header += 1
       }
       mask = new
     }
-    let room = UnsafeMutableRawBufferPointer(rebasing: place[to..<(to + size)])
+    let room = UnsafeMutableRawBufferPointer(start: first + header, count: size)
     room.copyMemory(from: payload)
     mask?.apply(to: room)
-    to += size
+    grow(block, header + size)
   }
 
   /// Adds a Close, with a code and a reason, of which as much is sent as fits.
@@ -65,82 +112,87 @@ public struct WebSocketOutbox: ~Copyable {
     payload.withUnsafeBytes { add(.close, $0) }
   }
 
-  /// Adds bytes that are no frame: the head of the handshake.
+  /// Adds bytes that are no frame: the head of the handshake, before all frames.
   public mutating func add(raw bytes: some Collection<UInt8>) {
-    makeRoom(bytes.count)
-    for byte in bytes {
-      place[to] = byte
-      to += 1
-    }
-    frame = to
+    let block = Memory(bytes.count)
+    block.append(bytes)
+    append(block, .head)
   }
 
-  /// Adds a frame as it stands on the wire, from a server.
-  public mutating func add(encoded frame: UnsafeRawBufferPointer) {
-    makeRoom(frame.count)
-    UnsafeMutableRawBufferPointer(rebasing: place[to..<(to + frame.count)]).copyMemory(from: frame)
-    to += frame.count
+  /// Adds a frame that others get, too. Only a server may: a client has a mask for each.
+  public mutating func add(_ shared: EncodedFrame) {
+    if shared.size >= Self.largest { return append(shared.memory, .shared) }
+    let block = room(shared.size)
+    UnsafeMutableRawBufferPointer(rebasing: block.place[block.count...]).copyMemory(from: shared.memory.bytes)
+    grow(block, shared.size)
   }
 
-  /// Hands what waits to a call, and takes out what that has taken.
+  /// Hands what waits first to a call, and takes out what that has taken.
   ///
   /// - Parameter call: returns how many bytes it has taken; less than 0 for none.
-  /// - Returns: what the call returned.
-  public mutating func send(_ call: (UnsafeRawBufferPointer) -> Int) -> Int {
-    let taken = call(UnsafeRawBufferPointer(rebasing: place[from..<to]))
-    guard taken > 0 else { return taken }
-    from += min(taken, count)
-    if from == to { clear() }
-    return taken
+  /// - Returns: what the call returned, and how many bytes it was offered.
+  public mutating func send(_ call: (UnsafeRawBufferPointer) -> Int) -> (taken: Int, offered: Int) {
+    guard let part = parts.first else { return (0, 0) }
+    let rest = UnsafeRawBufferPointer(rebasing: part.block.place[from..<part.to])
+    let taken = call(rest)
+    guard taken > 0 else { return (taken, rest.count) }
+    from += min(taken, rest.count)
+    count -= min(taken, rest.count)
+    if from == part.to { removeFirst() }
+    return (taken, rest.count)
   }
 
   /// Takes out everything but the rest of the frame that is being sent: what comes next is understood all the same.
   ///
   /// - Returns: how many bytes were taken out.
   public mutating func cut() -> Int {
-    guard let start = place.baseAddress, from < to else { return 0 }
-    skipSentFrames()
-    // Bytes of a handshake's head come before all frames, and stay.
-    let end = frame < from ? frame + FrameHeader.frameSize(at: start + frame) : frame
-    defer {
-      to = end
-      if isEmpty { clear() }
+    let before = count
+    guard let first = parts.first else { return 0 }
+    var end = first.to
+    if first.kind == .own, let start = first.block.place.baseAddress {
+      while frame < from {
+        let next = frame + FrameHeader.frameSize(at: start + frame)
+        if next > from { break }
+        frame = next
+      }
+      end = frame < from ? frame + FrameHeader.frameSize(at: start + frame) : from
+    } else if from == 0, first.kind == .shared {
+      end = 0
     }
-    return to - end
+    for part in parts.dropFirst() where part.kind != .shared { held -= part.block.place.count }
+    parts.removeSubrange(1...)
+    parts[0].to = end
+    if first.kind == .own { first.block.count = end }
+    count = end - from
+    if count == 0 { removeFirst() }
+    return before - count
   }
 
-  private mutating func clear() {
-    place.deallocate()
-    place = UnsafeMutableRawBufferPointer(start: nil, count: 0)
-    (from, to, frame) = (0, 0, 0)
+  private mutating func append(_ block: Memory, _ kind: Part.Kind) {
+    parts.append(Part(block: block, to: block.count, kind: kind))
+    count += block.count
+    if kind != .shared { held += block.place.count }
   }
 
-  private mutating func makeRoom(_ size: Int) {
-    guard to + size > place.count else { return }
-    // What was sent is not needed any more, but for the beginning of a frame that is under way.
-    skipSentFrames()
-    let kept = min(frame, from)
-    let used = to - kept
-    let needed = used + size
-    if needed <= place.count, kept >= place.count / 2 {
-      place.copyMemory(from: UnsafeRawBufferPointer(rebasing: place[kept..<to]))
-    } else {
-      let larger = UnsafeMutableRawBufferPointer.allocate(
-        byteCount: max(2 * place.count, needed <= 4096 ? 4096 : 2 * needed), alignment: 16)
-      larger.copyMemory(from: UnsafeRawBufferPointer(rebasing: place[kept..<to]))
-      place.deallocate()
-      place = larger
-    }
-    (from, to, frame) = (from - kept, to - kept, frame - kept)
+  /// Memory of its own with so much room in a row, at the end.
+  private mutating func room(_ size: Int) -> Memory {
+    if let last = parts.last, last.kind == .own, last.block.room >= size { return last.block }
+    let least = parts.isEmpty && size <= 4096 ? 4096 : 64 * 1024
+    let block = Memory(max(size, least))
+    append(block, .own)
+    return block
   }
 
-  private mutating func skipSentFrames() {
-    guard let start = place.baseAddress else { return }
-    while frame < from {
-      let next = frame + FrameHeader.frameSize(at: start + frame)
-      if next > from { return }
-      frame = next
-    }
+  private mutating func grow(_ block: Memory, _ size: Int) {
+    block.count += size
+    parts[parts.count - 1].to = block.count
+    count += size
+  }
+
+  private mutating func removeFirst() {
+    let part = parts.removeFirst()
+    if part.kind != .shared { held -= part.block.place.count }
+    (from, frame) = (0, 0)
   }
 }
 

@@ -61,6 +61,12 @@ public struct WebSocketReader: ~Copyable {
   /// Whether a frame or a message has begun, and not ended.
   public var isInside: Bool { headerHeld > 0 || isInFrame || kind != nil }
 
+  /// Lets go of what it holds: from here on everything is passed over.
+  public mutating func drop() {
+    hasFailed = true
+    (message, control) = (nil, nil)
+  }
+
   /// Takes what comes next.
   ///
   /// - Parameter bytes: what has come. It is unmasked in its place, and what was taken is taken out of it.
