@@ -302,7 +302,7 @@ import Testing
           lost += 1; time.sleep(0.005)
       assert s.memory() - before < 16384, (before, s.memory())
       for c in deaf:
-          line, = s.lines(c.address, "client lost: "); assert "1008 (policy violation): it does not read" in line, line
+          line, = s.lines(c.address, "client lost: "); assert "1008 (policy violation): it reads slower" in line, line
       for n in range(5):
           good[0].say("/all more")
           for c in good: assert c.message() == "more"

@@ -155,15 +155,14 @@ extension StringProtocol {
 
   /// Letters that a name, an address and a port may have; no more is looked at. See: RFC 3986, section 3.2
   var isHost: Bool {
-    !isEmpty
-      && utf8.allSatisfy { byte in
-        switch byte {
-        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-          UInt8(ascii: "0")...UInt8(ascii: "9"):
-          true
-        default: "-._~%!$&'()*+,;=:[]".utf8.contains(byte)
-        }
+    utf8.allSatisfy { byte in
+      switch byte {
+      case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+        UInt8(ascii: "0")...UInt8(ascii: "9"):
+        true
+      default: "-._~%!$&'()*+,;=:[]".utf8.contains(byte)
       }
+    }
   }
 
   /// See: RFC 9110, section 5.6.2
