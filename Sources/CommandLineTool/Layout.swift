@@ -2,7 +2,9 @@ extension String {
   /// The text with every control character made visible, "\\u{1b}" say: words from elsewhere must not steer a terminal.
   public var printable: String {
     func isControl(_ scalar: Unicode.Scalar) -> Bool {
-      scalar.value < 0x20 || (0x7f...0x9f).contains(scalar.value)
+      // Those that begin a line of their own, or turn the direction of what follows, are no controls by name.
+      scalar.value < 0x20 || (0x7f...0x9f).contains(scalar.value) || (0x2028...0x202e).contains(scalar.value)
+        || (0x2066...0x2069).contains(scalar.value)
     }
     guard unicodeScalars.contains(where: isControl) else { return self }
     return unicodeScalars.map { isControl($0) ? "\\u{\(String($0.value, radix: 16))}" : String($0) }.joined()

@@ -62,6 +62,8 @@ final class Conversation {
       }
       break
     }
+    // Whom nobody hears any more does not wait for the server's farewell.
+    if output.failure != nil { return client.session.close(.goingAway) }
     if client.ending == nil { try client.close(signal == nil ? .normal : .goingAway) }
   }
 
