@@ -256,7 +256,7 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
     if isLink {
       // A message for all has its sender before it.
       limits.message += LinkMessage.longestHead
-      limits.silence = min(limits.silence, WebSocketServer.linkSilence)
+      limits.silence = WebSocketServer.linkSilence
       (limits.backlog, limits.stall) = (WebSocketServer.linkBacklog, WebSocketServer.linkStall)
     }
     // What comes over a link goes to others.

@@ -26,7 +26,7 @@ public final class WebSocketServer {
   var dirty: [ServerConnection] = []
   /// Bytes that were put there since they were flushed.
   private var unsent = 0
-  /// Those whose messages for all have to wait.
+  /// Those that have to wait with their messages for all.
   var waiting: [ServerConnection] = []
   /// Clients for whom more waits than should.
   var fullClients = 0
@@ -49,11 +49,12 @@ public final class WebSocketServer {
   static let linkSilence = 5000
   /// So many bytes may wait on a link before clients have to wait with their messages for all.
   private static let linkHighWater = 256 * 1024
-  /// So many at most: what has come from clients before they had to wait, and from other links, whose messages wait for nobody.
+  /// So many at most: what has come from clients before they had to wait, and from other links, which do not wait for links.
   static let linkBacklog = 64 << 20
   /// A link that takes nothing for so long is given up, in milliseconds: others wait for it.
   static let linkStall = 5000
-  /// The same for a client; and how long others wait because of it before it is closed, in milliseconds.
+  /// So many bytes may wait for a client before everybody else has to wait with messages for all; and how long they do before it is
+  /// closed, in milliseconds.
   static let (clientHighWater, patienceWithFull) = (1 << 20, 2000)
   /// So many messages may be put into sessions in a turn: others are to have their turn.
   private static let mostWork = 10_000
