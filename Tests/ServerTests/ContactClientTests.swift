@@ -304,11 +304,14 @@ struct FakeServer {
       let other = try Program([
         Place.product("contact-server"), "--name", "two", "--in-memory", "--peer", address, "--log", "json",
       ])
-      #expect(try other.line() != nil)
+      let otherAddress = String(try #require(try other.line()).dropFirst("listening on ".count))
+      // Until its book has come whole, and each has said how it is.
       _ = try Clock.poll {
-        try Program.run([
-          Place.product("contact-client"), "--server", address, "--name", "ann", "list",
-        ]).status == 0 && text(ofFile: "\(folder)/story")?.contains("\\4\\2\\1") == true ? true : nil
+        let listed = try Program.run([
+          Place.product("contact-client"), "--server", otherAddress, "--name", "ann", "list",
+        ])
+        let isTold = text(ofFile: "\(folder)/story")?.contains("\\4\\2\\1") == true
+        return listed.output.contains("Zoë") && isTold ? true : nil
       }
       server.send(SIGTERM)
       #expect(try server.finish().status == 0)

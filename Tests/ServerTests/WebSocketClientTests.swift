@@ -127,7 +127,7 @@ import Testing
           p = start_client(l.url); c = l.stream(); c.head(); p.send_signal(number); assert c.nothing_more(); assert end_of(p)[0] == 128 + number
       # Who does not read what it prints ends it.
       p = start_client(l.url); c = l.client(); p.stdout.close()
-      c.send(frame(TEXT, "x", mask=False)); assert c.close_frame() == (1000, ""); c.send(closing(1000, mask=False)); c.close()
+      c.send(frame(TEXT, "x", mask=False)); assert c.close_frame() == (1001, ""); c.close()
       p.wait(20); assert p.returncode == 141, p.returncode
       print("right")
       """#)
