@@ -708,19 +708,20 @@ struct EchoUnderTest {
               d = c.recv(65536)
               if not d: return
               count += 1
-              if count == 600: time.sleep(0.5)
+              if count == 160: time.sleep(0.5)
               c.sendall(d)
       while True: threading.Thread(target=stall, args=(a.accept()[0],), daemon=True).start()
       """
     ) { command in
       let result = try Program.run(
         inItsOwnNetwork([
-          Place.product("load"), "echo", "--duration", "2", "--connections", "1", "--rate", "1000",
+          Place.product("load"), "echo", "--duration", "2", "--connections", "1", "--rate", "200",
           "--server",
           command, "--format", "json",
         ]))
       let row = try StoryLine(result.lines.first ?? "")
-      // Half a second of two: a quarter of the messages came late, and a tenth by more than 0.25 s.
+      // Half a second of two: a quarter of the messages came late, and a tenth by more than 0.25 s. At this rate what is late is made up
+      // for soon, also beside other tests.
       #expect(row["p90Nanoseconds"] as? Int ?? 0 > 200_000_000, "\(row.text)")
       #expect(row["p50Nanoseconds"] as? Int ?? 0 < 100_000_000, "\(row.text)")
     }
