@@ -22,9 +22,9 @@ import Testing
       # A line that makes no sense is told; the others are done all the same.
       for line, why in (("hello", "'hello' is no command; 1 MESSAGE sends to the server, 2 MESSAGE to all clients, q leaves"), ("3 x", "'3' is no command"),
                         ("1hello", "'1hello' is no command"), ("1", "1 needs a message behind it: 1 hello"), ("2", "2 needs a message"),
-                        ("1 ", "1 needs a message"), ("1 /all x", "a message that begins with '/all ' is one for all: 2 sends those"),
+                        ("1 ", "1 needs a message"), ("1 /all x", "a message that begins with '/all ' is one for all: 2 sends those, or -2"),
                         ("1 /all \u0301", "is one for all"), ("\x1b[31m", "'\\u{1b}[31m' is no command"), (b"1 \xff\xfe", "no valid UTF-8"),
-                        (b"1 " + b"x" * (1 << 20), "longer than 1 MiB")):
+                        (b"1 " + b"x" * (1 << 20), "more than 1 MiB")):
           line = line if isinstance(line, bytes) else line.encode()
           status, output, errors = client(s.url, input=b"1 before\n" + line + b"\n1 behind\n")
           assert (status, output) == (1, "before\nbehind\n") and why in errors, (line[:50], status, output, errors)

@@ -52,7 +52,9 @@ final class Conversation {
         guard [EMSGSIZE, EILSEQ].contains(error.errno.rawValue) else {
           return complain("standard input: \(error)")
         }
-        complain("a line that is longer than 1 MiB, or no valid UTF-8, is not sent")
+        complain(
+          error.errno.rawValue == EMSGSIZE
+            ? "a line of more than 1 MiB is not sent" : "a line that is no valid UTF-8 is not sent")
         continue
       }
       switch outcome {

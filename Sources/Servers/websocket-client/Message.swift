@@ -17,7 +17,8 @@ struct Message {
     case .all: self.text = LinkMessage.mark + text
     case .server:
       if LinkMessage.isMarked(text) {
-        throw Complaint("a message that begins with '\(LinkMessage.mark)' is one for all: 2 sends those")
+        throw Complaint(
+          "a message that begins with '\(LinkMessage.mark)' is one for all: 2 sends those, or -2")
       }
       self.text = text
     }

@@ -44,8 +44,10 @@ func run() throws(Complaint) -> Int32 {
   var limits = SessionLimits()
   limits.message = try arguments.number("max-message", in: 1...1 << 30) ?? limits.message
   var message: Message?
-  if let text = arguments["one"] { message = try Message(.server, text) }
-  if let text = arguments["all"] { message = try Message(.all, text) }
+  do throws(Complaint) {
+    if let text = arguments["one"] { message = try Message(.server, text) }
+    if let text = arguments["all"] { message = try Message(.all, text) }
+  } catch { throw .usage(error.description) }
   if reserveStandardStreams().contains(STDOUT_FILENO) {
     throw Complaint("standard output is closed, and what comes goes there")
   }

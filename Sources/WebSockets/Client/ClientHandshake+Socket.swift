@@ -66,7 +66,12 @@ extension ClientHandshake {
       }
       do throws(HTTPProblem) {
         if let answer = try result.get() { return answer }
-      } catch { throw WebSocketFailure("\(url): \(error)") }
+      } catch {
+        // The likeliest mistake: the server is there, and has a page.
+        let isElsewhere = [200, 404].contains(error.status) && url.target.prefix { $0 != "?" } != "/ws"
+        throw WebSocketFailure(
+          "\(url): \(error)" + (isElsewhere ? "; a websocket-server has its WebSocket at /ws" : ""))
+      }
     }
   }
 }

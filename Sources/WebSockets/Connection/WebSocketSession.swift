@@ -24,7 +24,11 @@ public struct WebSocketEnding: Sendable {
 
   /// "1000 (normal)", "1002 (protocol error): a frame is not masked …"
   public var description: String {
-    if let failure { return (told.map { "\($0): " } ?? "") + failure }
+    if let failure {
+      // What was said in peace is not why it failed.
+      let why = told == .normal || told == .goingAway ? nil : told
+      return (why.map { "\($0): " } ?? "") + failure
+    }
     return (code.map { "\($0)" } ?? "a Close without a code") + (reason.isEmpty ? "" : ": \(reason)")
   }
 }

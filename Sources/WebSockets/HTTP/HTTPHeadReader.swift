@@ -31,6 +31,10 @@ public struct HTTPHeadReader: Sendable {
   {
     for (place, byte) in bytes.enumerated() {
       held.append(byte)
+      // A handshake of TLS begins so, and no head does. See: RFC 8446, section 5.1
+      if held.count == 1, byte == 0x16 {
+        throw HTTPProblem(400, "that is TLS, and there is no https and no wss here")
+      }
       // Its end need not be waited for: a CR LF is all that may follow.
       if startLine == nil, held.count - line > Self.longestLine + 2 {
         throw HTTPProblem(414, "the first line has more than \(Self.longestLine) bytes")

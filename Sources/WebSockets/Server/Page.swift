@@ -89,7 +89,7 @@ enum Page {
         const text = element('text').value;
         if (text === '' || socket === null || socket.readyState !== WebSocket.OPEN) return;
         if (mark === '' && text.startsWith('/all ')) {
-          return log('a message that begins with "/all " is one for all', 'note');
+          return log('a message that begins with "/all " is one for all: leave that out, and press "To all"', 'note');
         }
         socket.send(mark + text);
         log('→ ' + text + (mark ? '   (for all)' : ''));
