@@ -31,15 +31,7 @@ final class Conversation {
   func prompt() throws(WebSocketFailure) {
     let editor = LineEditor()
     editor.companion = LineEditor.Companion(
-      events: { [client, interruption] in
-        let interest = client.session.interest
-        var events: Int32 = interest.contains(.readable) ? POLLIN : 0
-        if interest.contains(.writable) { events |= POLLOUT }
-        return [
-          pollfd(fd: client.session.number, events: Int16(events), revents: 0),
-          pollfd(fd: interruption.descriptor, events: Int16(POLLIN), revents: 0),
-        ]
-      },
+      events: { [client] in client.awaited },
       step: { [unowned self] in step() })
     if isAtTerminal { printNow("open; \(Message.Line.summary)\n") }
     // What has come with the server's answer is here already, and no poll reports it.
@@ -66,7 +58,16 @@ final class Conversation {
     }
     // Whom nobody hears any more does not wait for the server's farewell.
     if output.failure != nil { return client.session.close(.goingAway) }
-    if client.ending == nil { try client.close(signal == nil ? .normal : .goingAway) }
+    try close(signal == nil ? .normal : .goingAway)
+  }
+
+  /// Closes it. What comes until then is shown as it comes: it may be much.
+  func close(_ code: CloseCode = .normal) throws(WebSocketFailure) {
+    client.session.close(code)
+    while client.ending == nil {
+      try client.wait()
+      flush()
+    }
   }
 
   /// False where it was the last one.

@@ -71,7 +71,7 @@ func run() throws(Complaint) -> Int32 {
     let conversation = Conversation(client, interruption)
     if let message {
       try conversation.send(message)
-      try client.close()
+      try conversation.close()
     } else {
       try conversation.prompt()
     }

@@ -73,18 +73,23 @@ public final class WebSocketClient: WebSocketSessionOwner {
 
   deinit { room.deallocate() }
 
+  /// What there is to wait for: the socket, and the interruption.
+  public var awaited: [pollfd] {
+    let interest = session.interest
+    var events: Int32 = interest.contains(.readable) ? POLLIN : 0
+    if interest.contains(.writable) { events |= POLLOUT }
+    return [
+      pollfd(fd: session.number, events: Int16(events), revents: 0),
+      pollfd(fd: interruption, events: Int16(POLLIN), revents: 0),
+    ]
+  }
+
   /// Waits for at most so many milliseconds, -1 for as long as it takes, and does what there is to do.
   ///
   /// - Throws: an interruption, and why there is no waiting.
   public func wait(_ milliseconds: Int32 = -1) throws(WebSocketFailure) {
     if !rest.isEmpty { return work() }
-    let interest = session.interest
-    var events: Int32 = interest.contains(.readable) ? POLLIN : 0
-    if interest.contains(.writable) { events |= POLLOUT }
-    var entries = [
-      pollfd(fd: session.number, events: Int16(events), revents: 0),
-      pollfd(fd: interruption, events: Int16(POLLIN), revents: 0),
-    ]
+    var entries = awaited
     // The session looks at the time itself.
     let most: Int32 = milliseconds < 0 ? 500 : min(milliseconds, 500)
     let count = poll(&entries, 2, most)
@@ -103,12 +108,6 @@ public final class WebSocketClient: WebSocketSessionOwner {
     session.flush()
     if session.interest.contains(.readable) { session.receive(into: room) }
     session.sweep()
-  }
-
-  /// Closes it, and waits until that is done; what comes until then is still handed out.
-  public func close(_ code: CloseCode = .normal) throws(WebSocketFailure) {
-    session.close(code)
-    while ending == nil { try wait() }
   }
 
   public func received(_ kind: MessageKind, _ bytes: UnsafeRawBufferPointer, on session: WebSocketSession) {

@@ -136,6 +136,8 @@ public final class WebSocketSession {
   public var hasEnded: Bool { phase == .ended }
   /// Bytes of memory that it holds for the peer, and of the peer's. Frames that are others', too, are not counted.
   public var held: Int { outbox.held + reader.held + kept.count }
+  /// Bytes that the kernel has taken for the peer.
+  public private(set) var taken = 0
   /// Bytes that the peer has not taken.
   public var waiting: Int { outbox.count }
 
@@ -222,6 +224,7 @@ public final class WebSocketSession {
         }
       }
       lastTaken = clock.now
+      taken &+= count
       if count < offered { return }
     }
     if hasHungUp, phase == .leaving { return end() }

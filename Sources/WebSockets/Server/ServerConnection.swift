@@ -39,9 +39,9 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
   /// Whether something was put into its session since it was flushed.
   private var isDirty = false
   private(set) var held = 0
-  /// Whether more waits for a client than it should, and since when others have had to wait for that.
+  /// Whether more waits for a client than it should; since when others have had to wait for that, and how much it had taken then.
   private(set) var isFull = false
-  private var fullSince: Int?
+  private var fullSince: (time: Int, taken: Int)?
 
   /// One that has to ask for something; or, where this server has dialled, one that it asks for a link.
   init(
@@ -130,9 +130,15 @@ final class ServerConnection: EventHandler, WebSocketSessionOwner {
       fullSince = nil
       return
     }
-    let since = fullSince ?? server.clock.now
+    let now = (time: server.clock.now, taken: session.taken)
+    let since = fullSince ?? now
     fullSince = since
-    guard server.clock.now - since >= WebSocketServer.patienceWithFull else { return }
+    guard now.time - since.time >= WebSocketServer.patienceWithFull else { return }
+    // One that reads on is waited for, be the message large, and it slow.
+    if now.taken - since.taken >= WebSocketServer.leastWhenFull {
+      fullSince = now
+      return
+    }
     session.fail(
       .policyViolation, "it reads slower than messages for all come: \(session.waiting) bytes wait")
   }

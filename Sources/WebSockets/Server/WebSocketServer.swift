@@ -53,9 +53,9 @@ public final class WebSocketServer {
   static let linkBacklog = 64 << 20
   /// A link that takes nothing for so long is given up, in milliseconds: others wait for it.
   static let linkStall = 5000
-  /// So many bytes may wait for a client before everybody else has to wait with messages for all; and how long they do before it is
-  /// closed, in milliseconds.
-  static let (clientHighWater, patienceWithFull) = (1 << 20, 2000)
+  /// So many bytes may wait for a client before everybody else has to wait with messages for all; and in how many
+  /// milliseconds it has to take how many bytes then, or it is closed.
+  static let (clientHighWater, patienceWithFull, leastWhenFull) = (1 << 20, 2000, 1 << 20)
   /// So many messages may be put into sessions in a turn: others are to have their turn.
   private static let mostWork = 10_000
   /// So many bytes may be gathered in a turn before they are sent.

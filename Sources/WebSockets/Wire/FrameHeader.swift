@@ -32,20 +32,40 @@ public struct FrameHeader: Sendable {
     self.mask = mask
   }
 
+  /// Bytes that a header has at most.
+  static let largest = 14
+
   /// As it stands in the frame.
   public var bytes: [UInt8] {
-    var bytes = [opcode.rawValue | (isFinal ? 0x80 : 0)]
-    let masked: UInt8 = mask == nil ? 0 : 0x80
-    switch length {
-    case ..<126: bytes.append(masked | UInt8(truncatingIfNeeded: length))
-    case ..<65536: bytes += [masked | 126] + Self.bigEndian(length, 2)
-    default: bytes += [masked | 127] + Self.bigEndian(length, 8)
+    [UInt8](unsafeUninitializedCapacity: Self.largest) { room, count in
+      if let start = room.baseAddress { count = write(to: start) }
     }
-    return bytes + (mask?.bytes ?? [])
   }
 
-  private static func bigEndian(_ number: Int, _ count: Int) -> [UInt8] {
-    (0..<count).reversed().map { UInt8(truncatingIfNeeded: number >> (8 * $0)) }
+  /// Writes it where there is room for the largest one.
+  ///
+  /// - Returns: how many bytes it has.
+  func write(to start: UnsafeMutableRawPointer) -> Int {
+    start.storeBytes(of: opcode.rawValue | (isFinal ? 0x80 : 0), as: UInt8.self)
+    let masked: UInt8 = mask == nil ? 0 : 0x80
+    var size = 2
+    switch length {
+    case ..<126:
+      start.storeBytes(of: masked | UInt8(truncatingIfNeeded: length), toByteOffset: 1, as: UInt8.self)
+    case ..<65536:
+      start.storeBytes(of: masked | 126, toByteOffset: 1, as: UInt8.self)
+      start.storeBytes(of: UInt16(truncatingIfNeeded: length).bigEndian, toByteOffset: 2, as: UInt16.self)
+      size = 4
+    default:
+      start.storeBytes(of: masked | 127, toByteOffset: 1, as: UInt8.self)
+      start.storeBytes(of: UInt64(truncatingIfNeeded: length).bigEndian, toByteOffset: 2, as: UInt64.self)
+      size = 10
+    }
+    for byte in mask?.bytes ?? [] {
+      start.storeBytes(of: byte, toByteOffset: size, as: UInt8.self)
+      size += 1
+    }
+    return size
   }
 
   /// How many bytes a header has whose second byte is this one. See: RFC 6455, section 5.2

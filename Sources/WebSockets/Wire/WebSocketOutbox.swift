@@ -67,33 +67,11 @@ public struct WebSocketOutbox: ~Copyable {
   /// Adds a frame.
   public mutating func add(_ opcode: Opcode, _ payload: UnsafeRawBufferPointer, isFinal: Bool = true) {
     let size = payload.count
-    let block = room(14 + size)
+    let block = room(FrameHeader.largest + size)
     guard let start = block.place.baseAddress else { return }
     let first = start + block.count
-    first.storeBytes(of: opcode.rawValue | (isFinal ? 0x80 : 0), as: UInt8.self)
-    let masked: UInt8 = role == .client ? 0x80 : 0
-    var header = 2
-    switch size {
-    case ..<126:
-      first.storeBytes(of: masked | UInt8(truncatingIfNeeded: size), toByteOffset: 1, as: UInt8.self)
-    case ..<65536:
-      first.storeBytes(of: masked | 126, toByteOffset: 1, as: UInt8.self)
-      first.storeBytes(of: UInt16(truncatingIfNeeded: size).bigEndian, toByteOffset: 2, as: UInt16.self)
-      header = 4
-    default:
-      first.storeBytes(of: masked | 127, toByteOffset: 1, as: UInt8.self)
-      first.storeBytes(of: UInt64(size).bigEndian, toByteOffset: 2, as: UInt64.self)
-      header = 10
-    }
-    var mask: Mask?
-    if role == .client {
-      let new = masks.next()
-      for byte in new.bytes {
-        first.storeBytes(of: byte, toByteOffset: header, as: UInt8.self)
-        header += 1
-      }
-      mask = new
-    }
+    var mask = role == .client ? masks.next() : nil
+    let header = FrameHeader(opcode, length: size, isFinal: isFinal, mask: mask).write(to: first)
     let room = UnsafeMutableRawBufferPointer(start: first + header, count: size)
     room.copyMemory(from: payload)
     mask?.apply(to: room)
