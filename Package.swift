@@ -20,6 +20,10 @@ func lesson(_ name: String) -> Target {
     path: "Sources/Lessons/\(name)")
 }
 
+func lab(_ name: String) -> Target {
+  .executableTarget(name: name, dependencies: ["CLinux", "LessonSupport"], path: "Sources/Labs/\(name)")
+}
+
 func server(_ name: String, _ own: [Target.Dependency] = []) -> Target {
   .executableTarget(
     name: name, dependencies: ["CLinux", "SystemCalls", "CommandLineTool", "Sockets"] + own,
@@ -40,6 +44,10 @@ let lessons = [
   "lesson15-replication", "lesson16-upgrade", "lesson17-frames", "lesson18-two-servers",
 ]
 
+let labs = [
+  "lab-close-wait"
+]
+
 let package = Package(
   name: "SocketSteps",
   targets: [
@@ -50,7 +58,8 @@ let package = Package(
     library("Sockets", ["CLinux", "SystemCalls"]),
     library("Tracing", ["CLinux", "SystemCalls"]),
     library("Story", ["CLinux", "SystemCalls", "CommandLineTool", "KernelState", "Tracing"]),
-    library("LessonSupport", ["CLinux", "SystemCalls", "CommandLineTool", "Tracing", "Story"]),
+    library(
+      "LessonSupport", ["CLinux", "SystemCalls", "CommandLineTool", "KernelState", "Tracing", "Story"]),
     .executableTarget(
       name: "follow", dependencies: ["CLinux", "SystemCalls", "CommandLineTool", "Tracing", "Story"],
       path: "Sources/Tools/follow"),
@@ -85,8 +94,8 @@ let package = Package(
     tests("KernelStateTests", ["KernelState", "SystemCalls"]),
     tests("TracingTests", ["CLinux", "Tracing"]),
     tests("StoryTests", ["Story", "Tracing", "KernelState", "SystemCalls", "CommandLineTool"]),
-    tests("LessonTests", lessons.map { .init(stringLiteral: $0) } + ["follow", "SystemCalls"]),
+    tests("LessonTests", (lessons + labs).map { .init(stringLiteral: $0) } + ["follow", "SystemCalls"]),
     tests("ToolTests", ["follow", "SystemCalls"]),
-  ] + lessons.map(lesson),
+  ] + lessons.map(lesson) + labs.map(lab),
   swiftLanguageModes: [.v6]
 )

@@ -22,6 +22,9 @@ public struct Lesson: Sendable {
 public enum Role: Sendable {
   /// Both ends of its connections.
   case whole
+  /// The same, of a lab: it asks something, breaks something on purpose, and cures it. With `ownNetwork` it runs in a network
+  /// namespace of its own wherever that is allowed, so that the kernel's counters count nothing but the lab.
+  case lab(asks: String, choices: [String], ownNetwork: Bool = false)
   /// A server, which starts its client unless `--alone`.
   case server(client: String)
   /// A client, which needs the port of its server.
@@ -38,6 +41,7 @@ public func begin(_ role: Role = .whole) -> Lesson {
   let name = CommandLine.arguments.first?.split(separator: "/").last.map(String.init) ?? "lesson"
   do throws(Complaint) {
     if let rest = Launcher.becomeTraced(Array(CommandLine.arguments.dropFirst())) {
+      isNarrated = true
       return try lesson(role, try syntax(name, role).parse(rest))
     }
     // What a shell or an editor has left open is no lesson's affair: the first descriptor is to be 3.
@@ -54,7 +58,7 @@ public func begin(_ role: Role = .whole) -> Lesson {
     if closed.contains(STDOUT_FILENO) {
       throw Complaint("standard output is closed, and the story goes there")
     }
-    exit(try narrate(name, lesson, words, arguments))
+    exit(try narrate(name, role, lesson, words, arguments))
   } catch {
     exit(command: name, complaint: error)
   }
@@ -66,7 +70,7 @@ let startedBy = "SOCKETSTEPS_SERVER"
 private func syntax(_ name: String, _ role: Role) -> CommandLineSyntax {
   var own: [CommandLineSyntax.Option] = []
   switch role {
-  case .whole: own = [.init("port", value: "N", help: "the port to bind (0, the kernel's choice)")]
+  case .whole, .lab: own = [.init("port", value: "N", help: "the port to bind (0, the kernel's choice)")]
   case .server(let client):
     own = [
       .init("port", value: "N", help: "the port to bind (0, the kernel's choice)"),
@@ -75,10 +79,12 @@ private func syntax(_ name: String, _ role: Role) -> CommandLineSyntax {
   case .client(let server):
     own = [.init("port", value: "N", help: "the port that \(server) listens on")]
   }
+  var kind = "A lesson on the life of a TCP socket."
+  if case .lab = role { kind = "A lab: it breaks something on purpose, lets you see it, and cures it." }
   return CommandLineSyntax(
     command: name,
     purpose:
-      "A lesson on the life of a TCP socket. It makes raw system calls; what is printed beside each is what the "
+      "\(kind) It makes raw system calls; what is printed beside each is what the "
       + "kernel said of it in this run. Lessons/README.md is the course.",
     options: [
       .init("bare", help: "no narrator: the lesson's calls and words alone, for strace"),
@@ -90,7 +96,7 @@ private func syntax(_ name: String, _ role: Role) -> CommandLineSyntax {
 
 private func lesson(_ role: Role, _ arguments: Arguments) throws(Complaint) -> Lesson {
   switch role {
-  case .whole: return Lesson(port: try port(arguments, from: 0), client: nil, server: nil)
+  case .whole, .lab: return Lesson(port: try port(arguments, from: 0), client: nil, server: nil)
   case .server(let client):
     if arguments.has("alone"), arguments.has("isolated") {
       throw .usage(
@@ -135,9 +141,9 @@ private func bare(_ lesson: Lesson, _ words: [String], _ arguments: Arguments) t
   throw Complaint("cannot start itself again: \(failure)")
 }
 
-private func narrate(_ name: String, _ lesson: Lesson, _ words: [String], _ arguments: Arguments)
-  throws(Complaint) -> Int32
-{
+private func narrate(
+  _ name: String, _ role: Role, _ lesson: Lesson, _ words: [String], _ arguments: Arguments
+) throws(Complaint) -> Int32 {
   signal(SIGPIPE, SIG_IGN)  // a closed pipe is an error of write, and ends the lesson in order
   if arguments.has("step"), arguments.has("no-step") {
     throw .usage("--step and --no-step exclude each other")
@@ -152,6 +158,12 @@ private func narrate(_ name: String, _ lesson: Lesson, _ words: [String], _ argu
   options.predicts = arguments.has("predict")
   options.needsPackets = telling.needsPackets
   options.namespaces = try Telling.isolate(arguments, port: lesson.port)
+  if case .lab(let question, let choices, let ownNetwork) = role {
+    options.experiment = Experiment(question: question, choices: choices)
+    if ownNetwork, !arguments.has("isolated") {
+      (options.namespaces, options.note) = Telling.isolateIfPossible(port: lesson.port)
+    }
+  }
   options.invitesClients = name.hasSuffix("listen")
   options.pauses = arguments.has("step") || isAtTerminal && !arguments.has("no-step")
   let status = try Narrator(subject: .lesson, options: options, teller: teller).run(

@@ -14,7 +14,10 @@ public func fail(_ call: String) -> Never {
 }
 
 /// Ends the lesson because the kernel did something else than the lesson is about. Exit status 1.
-public func cannotShow(_ what: String) -> Never { end("cannot show what this lesson is about: \(what)") }
+public func cannotShow(_ what: String) -> Never {
+  let isLab = CommandLine.arguments.first?.split(separator: "/").last?.hasPrefix("lab-") ?? false
+  end("cannot show what this \(isLab ? "lab" : "lesson") is about: \(what)")
+}
 
 private func end(_ text: String) -> Never {
   let name = CommandLine.arguments.first?.split(separator: "/").last ?? "lesson"

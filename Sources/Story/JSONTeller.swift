@@ -40,6 +40,17 @@ public final class JSONTeller: Teller {
           .init("right", prediction.isRight.map { .boolean($0) } ?? .null),
           .init("ofStep", .number(prediction.step)),
         ]
+      case .experiment(let experiment):
+        [
+          .init("experiment", .string(experiment.question)),
+          .init("choices", .array(experiment.choices.map { .string($0) })),
+        ]
+      case .verdict(let verdict):
+        [
+          .init("verdict", .string(verdict.text)), .init("half", .string(verdict.half.rawValue)),
+          .init("truth", .string(verdict.truth)), .init("guess", .string(verdict.guess)),
+          .init("right", verdict.isRight.map { .boolean($0) } ?? .null),
+        ]
       case .process(let process, let event): Self.members(of: event, process: process)
       case .step(let step): Self.members(of: step)
       case .ending(let ending): Self.members(of: ending)

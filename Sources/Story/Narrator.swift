@@ -31,6 +31,10 @@ public final class Narrator {
     public var predicts = false
     /// The namespaces of its own that it runs in, as nsenter names them: "-U -n"; empty for none.
     public var namespaces = ""
+    /// What a lab asks before it begins.
+    public var experiment: Experiment?
+    /// What is to be said at the beginning, in the toolkit's own name.
+    public var note: String?
     /// Whether a pause says how to dial the program.
     public var invitesClients = true
 
@@ -83,6 +87,10 @@ public final class Narrator {
   private var hasBegun = false
   /// What the program has said, and nobody has been told yet.
   private var words: [(text: String, process: pid_t)] = []
+  /// What was foreseen of the experiment.
+  private var guess: String?
+  /// A timer of the kernel runs that a lab is about: nobody may wait for anything.
+  private var isClockRunning = false
   private var interruptions = 0
   private var mainEnd: Tracer.Status?
   private var isInterruptionTold = false
@@ -150,6 +158,13 @@ public final class Narrator {
       }
       if case .lesson = subject { begin(StoryItem.Opening(tool: name, process: tracer.process)) }
     }
+    if let note = options.note { tell(.note(note)) }
+    if let experiment = options.experiment {
+      tell(.experiment(experiment))
+      let answer = converse { reader.answer(experiment, hint: $0, sockets: world.sockets, signals: $1) }
+      if let status = answer.status { return status }
+      guess = answer.choice
+    }
     let status = try follow()
     _ = teller.flush()
     return status
@@ -189,8 +204,8 @@ public final class Narrator {
       switch event {
       case .entered(let call):
         guard hasBegun else { continue }
-        let question = question(about: call)
-        let answer = wait(asking: question)
+        let question = isClockRunning ? nil : question(about: call)
+        let answer = isClockRunning ? (choice: nil, status: nil) : wait(asking: question)
         if let status = answer.status { return status }
         sayHeld()
         enter(call)
@@ -198,7 +213,7 @@ public final class Narrator {
       case .returned(let call):
         guard hasBegun else { continue }
         // One call may return after another, with none made in between.
-        if options.pauses, let status = wait(asking: nil).status { return status }
+        if options.pauses, !isClockRunning, let status = wait(asking: nil).status { return status }
         leave(call)
       case .abandoned(let call):
         // What it did is told, if by nobody's name.
@@ -207,9 +222,12 @@ public final class Narrator {
           strayPackets += lost.packets
         }
       case .said(let process, let bytes):
-        words.append((Self.words(bytes), process))
+        let text = Self.words(bytes)
+        // Of what has happened so far somebody may still want to see the state.
+        if Aside(text) == .clockRuns, let status = wait(asking: nil).status { return status }
+        words.append((text, process))
         // With questions, words are told after the answer: they may hold it.
-        if !options.predicts { sayHeld() }
+        if !options.predicts || Aside(text) != nil { sayHeld() }
       case .disturbed(_, let thread, let call): tell(.note(Self.disturbance(thread, call)))
       case .blocked(let call): tellWaiting(call.thread)
       case .quiet:
@@ -392,7 +410,21 @@ public final class Narrator {
   }
 
   private func sayHeld() {
-    for (text, process) in words { tell(.said(text, by: process)) }
+    for (text, process) in words {
+      switch Aside(text) {
+      case nil: tell(.said(text, by: process))
+      case .clockRuns: isClockRunning = true
+      case .clockStands: isClockRunning = false
+      case .verdict(let half, let truth, let text):
+        let choices = options.experiment?.choices ?? []
+        let isDecided = choices.indices.contains(truth - 1)
+        let verdict = Verdict(
+          half: half, text: text, truth: isDecided ? choices[truth - 1] : nil,
+          guess: isDecided ? guess : nil)
+        reader.count(verdict)
+        tell(.verdict(verdict))
+      }
+    }
     words = []
   }
 
@@ -503,6 +535,7 @@ public final class Narrator {
     let before = world.sockets
     let focus = call.map(self.focus)
     world.observe(openDescriptors(), focus: focus)
+    if isClockRunning { return World.changes(from: before, to: world.sockets) }
     let isUnderWay = awaitsAcknowledgments && (world.isPassing || world.isSending)
     if isSent || isUnderWay, world.sockets.contains(where: { $0.state.isTCP }) {
       for reading in 1...Self.patientReadings {
@@ -599,13 +632,17 @@ public final class Narrator {
 
   /// What the reader answers to a question, or to none; or what to exit with, where the reader has had enough.
   private func wait(asking question: Question?) -> (choice: String?, status: Int32?) {
+    converse { reader.wait(asking: question, hint: $0, sockets: world.sockets, signals: $1) }
+  }
+
+  private func converse(_ exchange: (Hint, Int32) -> Reader.Answer) -> (choice: String?, status: Int32?) {
     let hint = Hint(
       sockets: world.sockets, process: lastProcess ?? tracer.process, isAlone: tracer.threadCount == 1,
       namespaces: options.namespaces, invitesClients: options.invitesClients)
     let signals = (try? tracer.makeSignalDescriptor())?.release() ?? -1
     defer { if signals >= 0 { close(signals) } }
     reader.meanwhile = tap.map { tap in (tap.descriptor, { [unowned self] in listen() }) }
-    switch reader.wait(asking: question, hint: hint, sockets: world.sockets, signals: signals) {
+    switch exchange(hint, signals) {
     case .answered(let choice): return (choice, nil)
     case .quit:
       end()

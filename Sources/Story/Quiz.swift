@@ -48,6 +48,11 @@ final class Quiz {
     return prediction
   }
 
+  func count(_ isRight: Bool) {
+    score.of += 1
+    if isRight { score.right += 1 }
+  }
+
   /// Remembers what the program has written.
   func note(_ step: Step) {
     switch step.call.systemCall {

@@ -45,12 +45,29 @@ final class Reader {
   func wait(asking question: Question?, hint: Hint, sockets: [SocketSnapshot], signals: Int32) -> Answer {
     guard let question else {
       defer { isPauseDue = false }
-      return isPauseDue && pause != nil ? waitForKey(nil, hint, sockets, signals) : .answered(nil)
+      return isPauseDue && pause != nil
+        ? waitForKey([], hint, sockets, signals) { _ in [] } : .answered(nil)
     }
     isPauseDue = false
     teller.tell(.question(question))
-    return pause == nil
-      ? waitForLine(question.choices, signals) : waitForKey(question, hint, sockets, signals)
+    guard pause != nil else { return waitForLine(question.choices, signals) }
+    return waitForKey(question.choices, hint, sockets, signals) { room in
+      question.call.wrappedCall(to: room) + question.text.wrapped(to: room - 2).map { "  " + $0 }
+        + question.choiceLines(width: room - 4).map { "    " + $0 }
+    }
+  }
+
+  /// Has a lab's question answered, where there is somebody to answer it. It has been told.
+  func answer(_ experiment: Experiment, hint: Hint, sockets: [SocketSnapshot], signals: Int32) -> Answer {
+    if pause != nil {
+      return waitForKey(experiment.choices, hint, sockets, signals) { experiment.lines(width: $0) }
+    }
+    return quiz == nil ? .answered(nil) : waitForLine(experiment.choices, signals)
+  }
+
+  /// Counts an answer to a lab's question.
+  func count(_ verdict: Verdict) {
+    if let isRight = verdict.isRight { quiz?.count(isRight) }
   }
 
   /// Compares an answer with what happened.
@@ -64,11 +81,12 @@ final class Reader {
     isPauseDue = true
   }
 
-  private func waitForKey(_ question: Question?, _ hint: Hint, _ sockets: [SocketSnapshot], _ signals: Int32)
-    -> Answer
-  {
+  /// `lines` is what was asked, for a width.
+  private func waitForKey(
+    _ choices: [String], _ hint: Hint, _ sockets: [SocketSnapshot], _ signals: Int32,
+    asking lines: (Int) -> [String]
+  ) -> Answer {
     guard let pause else { return .answered(nil) }
-    let choices = question?.choices ?? []
     _ = teller.flush()
     while true {
       switch pause.wait(hint: hint, choices: choices.count, signals: signals, meanwhile: meanwhile) {
@@ -80,12 +98,7 @@ final class Reader {
         return .answered(nil)
       case .everything:
         pause.show(Everything.text(of: sockets, width: pause.width))
-        guard let question else { continue }
-        let room = pause.width - 6
-        let lines =
-          question.call.wrappedCall(to: room) + question.text.wrapped(to: room - 2).map { "  " + $0 }
-          + question.choiceLines(width: room - 4).map { "    " + $0 }
-        pause.show(lines.map { "   \($0)\n" }.joined())
+        pause.show(lines(pause.width - 6).map { "   \($0)\n" }.joined())
       case .quit: return .quit
       case .interrupted(let signal): return .interrupted(signal)
       }

@@ -132,6 +132,10 @@ public enum StoryItem: Sendable {
   case question(Question)
   /// How the answer to the last question compares with the kernel's.
   case prediction(Prediction)
+  /// What a lab is about to find out.
+  case experiment(Experiment)
+  /// What it has found.
+  case verdict(Verdict)
   case ending(Ending)
 
   public enum ProcessEvent: Sendable {

@@ -84,6 +84,18 @@ public struct Telling {
   }
 }
 
+extension Telling {
+  /// The same where it is only better so.
+  ///
+  /// - Returns: the namespaces; and where they were refused, what to say of that.
+  public static func isolateIfPossible(port: UInt16) -> (namespaces: String, note: String?) {
+    do throws(SystemCallError) { return (try Isolation.enter(allowing: port) ? "-U -n" : "-n", nil) } catch {
+      let reason = "\(error): \(IsolationRefusal.advice(error))"
+      return ("", "No network of its own (\(reason)); what the kernel counts, others' sockets count in.")
+    }
+  }
+}
+
 /// Why namespaces were refused, and what to do.
 enum IsolationRefusal {
   static func advice(_ error: SystemCallError) -> String {

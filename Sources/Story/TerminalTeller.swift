@@ -85,6 +85,12 @@ public final class TerminalTeller: Teller {
     case .process(let process, let event): tell(event, of: process)
     case .question(let question): tell(question)
     case .prediction(let prediction): tell(prediction)
+    case .experiment(let experiment):
+      for text in experiment.lines(width: width - 4) {
+        line("   " + Style.words(text, color: options.color))
+      }
+      blank()
+    case .verdict(let verdict): tell(verdict)
     case .ending(let ending):
       tellRepetitions()
       tell(ending)
@@ -115,7 +121,7 @@ public final class TerminalTeller: Teller {
     var title = opening.tool
     var rest = ""
     if let name = LessonName(opening.tool) {
-      title = "lesson \(name.number) · \(name.topic)"
+      title = name.title
       if lifecycle.contains(name.topic) {
         rest = lifecycle.map { $0 == name.topic ? "[\($0)]" : $0 }.joined(separator: " → ")
       }
@@ -224,6 +230,25 @@ public final class TerminalTeller: Teller {
       let text = "✗ you said \(prediction.choice ?? ""), and it is: \(prediction.actual)"
       for part in text.wrapped(to: width - 9) { body("  " + Style.bad(part, color: options.color)) }
     case nil: body("  " + Style.quiet("(no guess; it is: \(prediction.actual))", color: options.color))
+    }
+  }
+
+  private func tell(_ verdict: Verdict) {
+    gap()
+    let lines = "\(verdict.half.rawValue): \(verdict.text)".wrapped(to: width - 9)
+    for (index, part) in lines.enumerated() {
+      line((index == 0 ? " ⚑ │ " : Self.gutter) + Style.strong(part, color: options.color))
+    }
+    guard let truth = verdict.truth else { return }
+    switch verdict.isRight {
+    case true?: body("  " + Style.good("✓ as you said: \(truth)", color: options.color))
+    case false?:
+      let text = "✗ you said: \(verdict.guess ?? ""); it is: \(truth)"
+      for part in text.wrapped(to: width - 9) { body("  " + Style.bad(part, color: options.color)) }
+    case nil:
+      for part in "The answer: \(truth)".wrapped(to: width - 9) {
+        body("  " + Style.quiet(part, color: options.color))
+      }
     }
   }
 
@@ -626,17 +651,20 @@ public final class TerminalTeller: Teller {
 
 /// A lesson's number and topic, out of its command's name.
 struct LessonName {
-  let number: Int
+  /// Nil for a lab.
+  let number: Int?
   let topic: String
+  /// "lesson 3 · listen", "lab · close wait"
+  var title: String { "\(number.map { "lesson \($0)" } ?? "lab") · \(topic)" }
 
   /// The calls of a server's life, in their order.
   static let lifecycle = ["socket", "bind", "listen", "accept", "read", "write", "close"]
 
   init?(_ command: String) {
-    guard command.hasPrefix("lesson"), let dash = command.firstIndex(of: "-"),
-      let number = Int(command[..<dash].dropFirst("lesson".count))
-    else { return nil }
-    self.number = number
+    guard let dash = command.firstIndex(of: "-") else { return nil }
+    let kind = command[..<dash]
+    number = kind.hasPrefix("lesson") ? Int(kind.dropFirst("lesson".count)) : nil
+    guard number != nil || kind == "lab" else { return nil }
     topic = command[command.index(after: dash)...].split(separator: "-").joined(separator: " ")
   }
 }

@@ -23,6 +23,11 @@ public struct StoryLine {
   public var callText: String { self["text"] as? String ?? "" }
   public var errno: String? { self["errno"] as? String }
   public var say: String? { self["say"] as? String }
+  /// A lab's, as its program writes it without a narrator.
+  public var verdictText: String? {
+    guard let text = self["verdict"] as? String, let half = self["half"] as? String else { return nil }
+    return "\(half): \(text)"
+  }
   public var sockets: [StorySocket] { (self["sockets"] as? [[String: Any]] ?? []).map(StorySocket.init) }
   public var changes: [[String: Any]] { self["changes"] as? [[String: Any]] ?? [] }
   public var packets: [[String: Any]] { self["packets"] as? [[String: Any]] ?? [] }
@@ -50,10 +55,15 @@ public struct SSRow {
   /// Timer, inode, cookie and TCP's figures.
   public let rest: String
 
-  /// What `ss` says now of all TCP sockets.
-  public static func all() throws -> [SSRow] {
+  /// What `ss` says now of all TCP sockets; of those in another process's network namespace, where one is given.
+  public static func all(inNetworkOf process: Int? = nil) throws -> [SSRow] {
     guard let ss = Witness.path("ss") else { throw Program.Failure(description: "ss is not installed") }
-    let result = try Program.run([ss, "-tanomieHO"])
+    var command = [ss, "-tanomieHO"]
+    if let process {
+      // An ordinary user enters it through the user namespace that it belongs to.
+      command = ["nsenter", "-t", "\(process)"] + (Privilege.isRoot ? [] : ["-U"]) + ["-n"] + command
+    }
+    let result = try Program.run(command)
     let names = [
       "ESTAB": "ESTABLISHED", "SYN-SENT": "SYN_SENT", "SYN-RECV": "SYN_RECV", "FIN-WAIT-1": "FIN_WAIT1",
       "FIN-WAIT-2": "FIN_WAIT2", "TIME-WAIT": "TIME_WAIT", "CLOSE-WAIT": "CLOSE_WAIT", "LAST-ACK": "LAST_ACK",

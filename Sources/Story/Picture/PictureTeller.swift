@@ -17,6 +17,8 @@ public final class PictureTeller: Teller {
     case .said(let text, let process): picture.add(words: text, of: process)
     case .step(let step): picture.add(step)
     case .waiting, .question, .prediction: break
+    case .experiment(let experiment): picture.add(note: experiment.question)
+    case .verdict(let verdict): picture.add(note: "Verdict, \(verdict.half.rawValue): \(verdict.text)")
     case .note(let text): picture.add(note: text)
     case .process(let process, let event): picture.add(event, of: process)
     case .ending(let ending):
@@ -29,7 +31,7 @@ public final class PictureTeller: Teller {
   private static func heading(of opening: StoryItem.Opening) -> PictureDrawing.Heading {
     var heading = PictureDrawing.Heading(title: opening.tool)
     if let name = LessonName(opening.tool) {
-      heading.title = "Lesson \(name.number) · \(name.topic)"
+      heading.title = name.title.prefix(1).uppercased() + name.title.dropFirst()
       if LessonName.lifecycle.contains(name.topic) {
         heading.calls = LessonName.lifecycle
         heading.topic = name.topic
