@@ -26,6 +26,11 @@ func server(_ name: String, _ own: [Target.Dependency] = []) -> Target {
     path: "Sources/Servers/\(name)")
 }
 
+/// The programs that `compare` runs: raw calls, or a wrapper of Foundation's or Dispatch's. None of our libraries is in them.
+func wrapper(_ name: String) -> Target {
+  .executableTarget(name: "wrapper-\(name)", path: "Sources/Wrappers/\(name)")
+}
+
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .testTarget(
     name: name, dependencies: dependencies + ["TestSupport"], path: "Tests/\(name)",
@@ -38,6 +43,11 @@ let lessons = [
   "lesson9-echo-server", "lesson9-echo-client", "lesson10-framing", "lesson11-threads",
   "lesson12-event-loop", "lesson13-contact-wire", "lesson14-contact-book-server", "lesson14-contact-book",
   "lesson15-replication", "lesson16-upgrade", "lesson17-frames", "lesson18-two-servers",
+]
+
+let wrappers = [
+  "Raw", "FileHandle", "FileHandleReadData", "FileHandleReadability", "FileHandleNotification", "SocketPort",
+  "DispatchSource", "DispatchIO", "RawClient", "URLSession", "DataContentsOf", "FileHandleClient", "Attempts",
 ]
 
 let package = Package(
@@ -86,7 +96,7 @@ let package = Package(
     tests("TracingTests", ["CLinux", "Tracing"]),
     tests("StoryTests", ["Story", "Tracing", "KernelState", "SystemCalls", "CommandLineTool"]),
     tests("LessonTests", lessons.map { .init(stringLiteral: $0) } + ["follow", "SystemCalls"]),
-    tests("ToolTests", ["follow", "SystemCalls"]),
-  ] + lessons.map(lesson),
+    tests("ToolTests", ["follow", "SystemCalls"] + wrappers.map { .init(stringLiteral: "wrapper-\($0)") }),
+  ] + lessons.map(lesson) + wrappers.map(wrapper),
   swiftLanguageModes: [.v6]
 )
