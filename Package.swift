@@ -30,6 +30,11 @@ func server(_ name: String, _ own: [Target.Dependency] = []) -> Target {
     path: "Sources/Servers/\(name)")
 }
 
+/// The programs that `compare` runs: raw calls, or a wrapper of Foundation's or Dispatch's. None of our libraries is in them.
+func wrapper(_ name: String) -> Target {
+  .executableTarget(name: "wrapper-\(name)", path: "Sources/Wrappers/\(name)")
+}
+
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .testTarget(
     name: name, dependencies: dependencies + ["TestSupport"], path: "Tests/\(name)",
@@ -48,6 +53,11 @@ let labs = [
   "lab-close-wait"
 ]
 
+let wrappers = [
+  "Raw", "FileHandle", "FileHandleReadData", "FileHandleReadability", "FileHandleNotification", "SocketPort",
+  "DispatchSource", "DispatchIO", "RawClient", "URLSession", "DataContentsOf", "FileHandleClient", "Attempts",
+]
+
 let package = Package(
   name: "SocketSteps",
   targets: [
@@ -63,6 +73,11 @@ let package = Package(
     .executableTarget(
       name: "follow", dependencies: ["CLinux", "SystemCalls", "CommandLineTool", "Tracing", "Story"],
       path: "Sources/Tools/follow"),
+    .executableTarget(
+      name: "compare",
+      dependencies: ["CLinux", "SystemCalls", "CommandLineTool", "KernelState", "Tracing"]
+        + wrappers.map { .init(stringLiteral: "wrapper-\($0)") },
+      path: "Sources/Tools/compare"),
     library("LoadGeneration", ["CLinux", "SystemCalls", "Sockets"]),
     .executableTarget(
       name: "load",
@@ -95,7 +110,7 @@ let package = Package(
     tests("TracingTests", ["CLinux", "Tracing"]),
     tests("StoryTests", ["Story", "Tracing", "KernelState", "SystemCalls", "CommandLineTool"]),
     tests("LessonTests", (lessons + labs).map { .init(stringLiteral: $0) } + ["follow", "SystemCalls"]),
-    tests("ToolTests", ["follow", "SystemCalls"]),
-  ] + lessons.map(lesson) + labs.map(lab),
+    tests("ToolTests", ["follow", "compare", "SystemCalls"]),
+  ] + lessons.map(lesson) + labs.map(lab) + wrappers.map(wrapper),
   swiftLanguageModes: [.v6]
 )
