@@ -21,14 +21,12 @@ let writing = [
   ) { _ in
     let pair = try Pair()
     let handle = FileHandle(fileDescriptor: pair.server, closeOnDealloc: true)
-    let hold = DispatchSemaphore(value: 0)
     handle.readabilityHandler = { _ in }
-    let duplicates = Pair.sockets().filter { Pair.isPeer($0, of: pair.client) }.sorted()
+    let during = Pair.sockets().filter { Pair.isPeer($0, of: pair.client) }.sorted()
     try handle.close()
     let left = Pair.sockets().filter { Pair.isPeer($0, of: pair.client) }.sorted()
     _ = Pair.wait { !Pair.sockets().contains { Pair.isPeer($0, of: pair.client) } }
     let later = Pair.sockets().filter { Pair.isPeer($0, of: pair.client) }.sorted()
-    hold.signal()
-    return "descriptors of the connection while it is read: \(duplicates); when close had returned: \(left); later: \(later)"
+    return "descriptors that lead to the connection: \(during), when close had returned \(left), later \(later)"
   },
 ]

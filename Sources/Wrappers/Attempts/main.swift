@@ -12,7 +12,6 @@ struct Attempt: Sendable {
 
 let attempts = accepting + reading + writing + streams + ports + urls
 
-setvbuf(stdout, nil, _IOLBF, 0)
 let words = CommandLine.arguments.dropFirst()
 if words.first == "--list" {
   for attempt in attempts { print("\(attempt.name)\t\(attempt.promise)") }
