@@ -1,4 +1,4 @@
-// Gets a URL again and again with Data(contentsOf:), which shows no status, only a body or an error.
+// Gets a URL again and again with Data(contentsOf:), which makes an error of every status but success, without the number.
 
 import Foundation
 import FoundationNetworking

@@ -42,9 +42,9 @@ func echo(_ length: Int) {
     guard error == 0 else { fail("read", error) }
     let data = data ?? .empty
     left -= data.count
-    channel.write(offset: 0, data: data, queue: .main) { _, rest, error in
+    channel.write(offset: 0, data: data, queue: .main) { isWritten, _, error in
       guard error == 0 else { fail("write", error) }
-      if done, rest == nil { left > 0 ? channel.close() : echo(length) }
+      if done, isWritten { left > 0 ? channel.close() : echo(length) }
     }
   }
 }

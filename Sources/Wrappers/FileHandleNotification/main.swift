@@ -6,7 +6,7 @@ import Foundation
 signal(SIGPIPE, SIG_IGN)  // a write to a client that has gone is to fail, not to end the program
 guard let port = UInt16(CommandLine.arguments.dropFirst().first ?? "0") else { fail("PORT", EINVAL) }
 
-func fail(_ what: String, _ number: Int32 = errno) -> Never {
+@Sendable func fail(_ what: String, _ number: Int32 = errno) -> Never {
   errno = number
   perror("wrapper-FileHandleNotification: \(what)")
   exit(1)
