@@ -1,0 +1,115 @@
+import CLinux
+import Glibc
+import KernelState
+import SystemCalls
+import Tracing
+
+/// A program that runs by itself, for a measurement or an attempt. It is ended when this goes away.
+final class Child {
+  let process: pid_t
+  private var end: (status: Int32, processorTime: UInt64)?
+  /// Whom a signal that ends this program is to end, too; 0 for nobody.
+  nonisolated(unsafe) private static var running: pid_t = 0
+
+  /// Starts it. See: posix_spawn(3)
+  ///
+  /// - Parameters:
+  ///   - command: its path, or its name, and its arguments.
+  ///   - output: a descriptor to be its standard output and error; nil for this program's own.
+  init(_ command: [String], output: Int32? = nil) throws(SystemCallError) {
+    var actions = posix_spawn_file_actions_t()
+    posix_spawn_file_actions_init(&actions)
+    defer { posix_spawn_file_actions_destroy(&actions) }
+    if let output {
+      posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO)
+      posix_spawn_file_actions_adddup2(&actions, output, STDERR_FILENO)
+    }
+    // What this program ignores, the other is not to.
+    var attributes = posix_spawnattr_t()
+    posix_spawnattr_init(&attributes)
+    defer { posix_spawnattr_destroy(&attributes) }
+    var defaults = sigset_t()
+    sigemptyset(&defaults)
+    sigaddset(&defaults, SIGPIPE)
+    posix_spawnattr_setsigdefault(&attributes, &defaults)
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGDEF))
+    var words: [UnsafeMutablePointer<CChar>?] = command.map { strdup($0) } + [nil]
+    defer { for word in words { free(word) } }
+    var process: pid_t = 0
+    let failure = posix_spawnp(&process, command.first ?? "", &actions, &attributes, &words, environ)
+    if failure != 0 {
+      throw SystemCallError(call: "posix_spawn", asked: command.first ?? "", errno: ErrorNumber(failure))
+    }
+    self.process = process
+    Self.running = process
+  }
+
+  deinit {
+    if end == nil {
+      kill(process, SIGKILL)
+      _ = wait(atMost: 10)
+    }
+    Self.running = 0
+  }
+
+  /// A signal that ends this program ends what it has started, too.
+  static func endWithThisProgram() {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+      Glibc.signal(signal) { number in
+        // Nothing but what signal-safety(7) allows.
+        if Child.running > 0 { kill(Child.running, SIGKILL) }
+        _exit(128 + number)
+      }
+    }
+  }
+
+  /// Waits until it has ended.
+  ///
+  /// - Parameter seconds: for how long at most.
+  /// - Returns: its status as wait4 gives it, and its processor time in nanoseconds; nil where it still runs. See: wait4(2)
+  func wait(atMost seconds: Double) -> (status: Int32, processorTime: UInt64)? {
+    if let end { return end }
+    let deadline = monotonicNanoseconds() &+ UInt64(seconds * 1e9)
+    while true {
+      var status: Int32 = 0
+      var usage = rusage()
+      if wait4(process, &status, WNOHANG, &usage) == process {
+        let time = [usage.ru_utime, usage.ru_stime].reduce(UInt64(0)) {
+          $0 &+ UInt64(clamping: $1.tv_sec) &* 1_000_000_000 &+ UInt64(clamping: $1.tv_usec) &* 1000
+        }
+        end = (status, time)
+        return end
+      }
+      if monotonicNanoseconds() >= deadline { return nil }
+      usleep(200)
+    }
+  }
+
+  /// The processor time that it has taken so far, all threads together, in nanoseconds. See: clock_getcpuclockid(3)
+  var processorTime: UInt64 {
+    var clock = clockid_t()
+    var time = timespec()
+    guard clock_getcpuclockid(process, &clock) == 0, clock_gettime(clock, &time) == 0 else { return 0 }
+    return UInt64(clamping: time.tv_sec) &* 1_000_000_000 &+ UInt64(clamping: time.tv_nsec)
+  }
+
+  /// The port on which it listens, as soon as it does; nil where it has ended, or after ten seconds.
+  func listeningPort(_ kernel: Kernel) -> UInt16? {
+    let deadline = monotonicNanoseconds() &+ 10_000_000_000
+    while monotonicNanoseconds() < deadline, wait(atMost: 0) == nil {
+      for number in numberedEntries(ofDirectory: "/proc/\(process)/fd") ?? [] where number > 2 {
+        let state = kernel.socket(descriptor: number, of: process)
+        if let state, state.isListening, let port = state.local?.port { return port }
+      }
+      usleep(200)
+    }
+    return nil
+  }
+
+  /// How it ended, in words; nil for exit status 0.
+  static func failure(_ status: Int32) -> String? {
+    if status == 0 { return nil }
+    return status & 0x7f == 0
+      ? "exit status \(status >> 8 & 0xff)" : "ended by \(signalName(status & 0x7f))"
+  }
+}

@@ -1,0 +1,177 @@
+import CLinux
+import Glibc
+import KernelState
+import SystemCalls
+
+/// What one run of a program took, not followed by anybody.
+struct Measurement {
+  /// Of a round trip, say: what half of them took at most, and all but one in a hundred, in nanoseconds.
+  let median: UInt64
+  let slow: UInt64
+  /// Of the program, a round trip, in nanoseconds.
+  let processorTime: UInt64
+
+  static let messageSize = 64
+  static let roundTrips = 10_000
+  /// Not counted: the processor's caches, and the allocator's, are filled in them.
+  static let warmUp = 500
+  static let requests = 300
+  static let starts = 10
+
+  /// How many of what are timed.
+  static func count(_ job: Job) -> String {
+    switch job {
+    case .open: "\(starts) starts"
+    case .echo: "10,000 round trips"
+    case .http: "\(requests) requests"
+    }
+  }
+
+  private init(_ times: [UInt64], processorTime: UInt64) {
+    let sorted = times.sorted()
+    // The nearest rank.
+    func percentile(_ percent: Int) -> UInt64 {
+      sorted.isEmpty ? 0 : sorted[max(0, (sorted.count * percent + 99) / 100 - 1)]
+    }
+    median = percentile(50)
+    slow = percentile(99)
+    self.processorTime = processorTime / UInt64(max(1, times.count))
+  }
+
+  init(_ wrapper: Wrapper, job: Job, place: Place, kernel: Kernel) throws {
+    switch job {
+    case .open: self = try Self.open(wrapper, place, kernel)
+    case .echo: self = try Self.echo(wrapper, place, kernel)
+    case .http: self = try Self.http(wrapper, place)
+    }
+  }
+
+  /// From the start of the program to its end, with a client that closes at once.
+  private static func open(_ wrapper: Wrapper, _ place: Place, _ kernel: Kernel) throws -> Measurement {
+    var times: [UInt64] = []
+    var processorTime: UInt64 = 0
+    for _ in 0..<starts {
+      let start = monotonicNanoseconds()
+      let (child, port) = try server(wrapper, place, kernel)
+      close(try connectedSocket(to: port))
+      processorTime &+= try end(child, wrapper)
+      times.append(monotonicNanoseconds() &- start)
+    }
+    return Measurement(times, processorTime: processorTime)
+  }
+
+  /// One message at a time on one connection, sent when the one before has come back.
+  private static func echo(_ wrapper: Wrapper, _ place: Place, _ kernel: Kernel) throws -> Measurement {
+    let (child, port) = try server(wrapper, place, kernel)
+    let connection = try connectedSocket(to: port)
+    defer { close(connection) }
+    // Whoever sends nothing back is not waited for without end. See: socket(7), SO_RCVTIMEO
+    var limit = timeval(tv_sec: 5, tv_usec: 0)
+    setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+    let message = [UInt8](repeating: 0x2e, count: messageSize)
+    var buffer = message
+    var times: [UInt64] = []
+    times.reserveCapacity(roundTrips)
+    var processorTime: UInt64 = 0
+    for trip in -warmUp..<roundTrips {
+      if trip == 0 { processorTime = child.processorTime }
+      let start = monotonicNanoseconds()
+      guard send(connection, message, messageSize, Int32(MSG_NOSIGNAL)) == messageSize else {
+        throw SystemCallError(call: "send", asked: "to \(wrapper.name)", errno: .last)
+      }
+      guard recv(connection, &buffer, messageSize, Int32(MSG_WAITALL)) == messageSize, buffer == message
+      else {
+        throw Failure("\(wrapper.name) did not send back what it was sent within 5 s")
+      }
+      if trip >= 0 { times.append(monotonicNanoseconds() &- start) }
+    }
+    processorTime = child.processorTime &- processorTime
+    shutdown(connection, Int32(SHUT_WR))
+    _ = try end(child, wrapper)
+    return Measurement(times, processorTime: processorTime)
+  }
+
+  /// From the server's answer to the arrival of the client's next request: what the client makes of an answer, and of a request.
+  private static func http(_ wrapper: Wrapper, _ place: Place) throws -> Measurement {
+    let server = try HTTPServer()
+    let child = try Child([
+      place.program(wrapper.name), "http://127.0.0.1:\(server.port)/", "\(requests + 1)",
+    ])
+    var readings: [UInt64] = []
+    server.onRequest = { readings.append(child.processorTime) }
+    let deadline = monotonicNanoseconds() &+ 20_000_000_000
+    while child.wait(atMost: 0) == nil {
+      server.wait(milliseconds: 10)
+      try server.step()
+      guard monotonicNanoseconds() < deadline else {
+        throw Failure("\(wrapper.name) did not get its \(requests + 1) pages in 20 s")
+      }
+    }
+    _ = try end(child, wrapper)
+    let times = zip(server.arrivals.dropFirst(), server.answers).map { $0 &- $1 }
+    guard times.count >= requests, let first = readings.first, let last = readings.last else {
+      throw Failure("\(wrapper.name) made \(server.arrivals.count) requests of \(requests + 1)")
+    }
+    return Measurement(times, processorTime: last &- first)
+  }
+
+  private static func server(_ wrapper: Wrapper, _ place: Place, _ kernel: Kernel) throws -> (Child, UInt16) {
+    let child = try Child([place.program(wrapper.name)])
+    guard let port = child.listeningPort(kernel) else {
+      throw Failure("\(wrapper.name) did not begin to listen within 10 s, or has ended before")
+    }
+    return (child, port)
+  }
+
+  /// Waits for the program's end. Returns the processor time that it took in all.
+  private static func end(_ child: Child, _ wrapper: Wrapper) throws -> UInt64 {
+    guard let end = child.wait(atMost: 10) else {
+      throw Failure("\(wrapper.name) has not ended, 10 s after its client had gone")
+    }
+    if let failure = Child.failure(end.status) { throw Failure("\(wrapper.name) failed: \(failure)") }
+    return end.processorTime
+  }
+}
+
+/// What several runs of two programs, one after the other in turn, have come to.
+struct Figures {
+  var own: [Measurement] = []
+  var raw: [Measurement] = []
+
+  enum Figure: String, CaseIterable {
+    case median = "p50"
+    case slow = "p99"
+    case processorTime = "processor time"
+  }
+
+  /// A ratio, and from where to where it went in the single runs.
+  struct Ratio {
+    let median: Double
+    let least: Double
+    let most: Double
+  }
+
+  /// How many times raw's it is; nil where nothing was measured.
+  func ratio(_ figure: Figure) -> Ratio? {
+    let ratios = zip(own, raw).map { Double($0[figure]) / Double(max(1, $1[figure])) }.sorted()
+    guard let least = ratios.first, let most = ratios.last else { return nil }
+    return Ratio(
+      median: (ratios[(ratios.count - 1) / 2] + ratios[ratios.count / 2]) / 2, least: least, most: most)
+  }
+
+  /// The median of its runs, in nanoseconds.
+  static func median(_ runs: [Measurement], _ figure: Figure) -> UInt64? {
+    let sorted = runs.map { $0[figure] }.sorted()
+    return sorted.isEmpty ? nil : sorted[(sorted.count - 1) / 2] / 2 &+ sorted[sorted.count / 2] / 2
+  }
+}
+
+extension Measurement {
+  subscript(figure: Figures.Figure) -> UInt64 {
+    switch figure {
+    case .median: median
+    case .slow: slow
+    case .processorTime: processorTime
+    }
+  }
+}

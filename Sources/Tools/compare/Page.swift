@@ -1,0 +1,273 @@
+import CommandLineTool
+import KernelState
+
+/// What was found, for a person.
+struct Page {
+  let width: Int
+  let color: Bool
+
+  private static let label = 8
+  /// Of one of the two columns.
+  private var column: Int { max(12, (width - Self.label - 5) / 2) }
+
+  // --- one wrapper beside raw ---
+
+  func text(_ own: Observation, beside raw: Observation, _ figures: Figures?) -> String {
+    var lines = ["", heading("\(own.wrapper.name) · \(own.job.rawValue)", own.wrapper.about), ""]
+    lines.append(row("", [raw.wrapper.name], [own.wrapper.name], style: .heading))
+    for stage in Stage.allCases {
+      let (left, right) = (raw.calls(of: stage), own.calls(of: stage))
+      if left.isEmpty, right.isEmpty { continue }
+      let same = left.map(Self.comparable) == right.map(Self.comparable)
+      lines.append(row(stage.rawValue, callLines(left), same ? ["the same"] : callLines(right)))
+    }
+    lines += stateLines(raw, own)
+    lines += ["", row("costs", [], [], style: .heading)]
+    lines.append(row("threads", ["\(raw.threads)"], ["\(own.threads)"]))
+    lines.append(row("descr.", descriptors(raw), descriptors(own)))
+    lines.append(row("memory", memory(raw), memory(own)))
+    if let figures {
+      lines.append("")
+      lines += figureLines(figures, own)
+    }
+    return lines.joined(separator: "\n") + "\n"
+  }
+
+  private func heading(_ title: String, _ about: String) -> String {
+    let first = " " + Style.strong(title, color: color)
+    return title.count + about.count + 4 <= width
+      ? first + String(repeating: " ", count: width - title.count - about.count - 2) + about
+      : ([first] + about.wrapped(to: width - 2).map { " " + $0 }).joined(separator: "\n")
+  }
+
+  /// A row of the table, as many lines as its longer cell has.
+  private func row(_ label: String, _ left: [String], _ right: [String], style: Style = .plain) -> String {
+    let (left, right) = (left.flatMap { wrapped($0) }, right.flatMap { wrapped($0) })
+    return (0..<max(1, left.count, right.count)).map { index in
+      let label = (index == 0 ? label : "").padded(to: Self.label)
+      let left = (index < left.count ? left[index] : "").padded(to: column)
+      let right = index < right.count ? right[index] : ""
+      let text =
+        Style.heading(label, color: color) + "│ " + style(left, color: color) + " │ "
+        + style(right, color: color)
+      return " " + text.trimmedRight
+    }.joined(separator: "\n")
+  }
+
+  /// Broken where it is longer than a column; the rest stands further in.
+  private func wrapped(_ text: String) -> [String] {
+    if text.count <= column { return [text] }
+    return text.wrapped(to: column - 2).enumerated().map { $0 == 0 ? $1 : "  " + $1 }
+  }
+
+  /// The calls, one after the other; the same one several times in a row once, with how often.
+  private func callLines(_ calls: [ObservedCall]) -> [String] {
+    if calls.isEmpty { return ["–"] }
+    var lines: [(text: String, count: Int)] = []
+    for call in calls {
+      if lines.last?.text == call.text.line {
+        lines[lines.count - 1].count += 1
+      } else {
+        lines.append((call.text.line, 1))
+      }
+    }
+    // What goes on for long shows its beginning.
+    let shown = lines.prefix(12).map { $0.count == 1 ? $0.text : "\($0.text)  ×\($0.count)" }
+    let rest = lines.dropFirst(12).reduce(0) { $0 + $1.count }
+    return shown + (rest == 0 ? [] : ["… and \(counted(rest, "call")) more"])
+  }
+
+  /// A call without what differs from run to run: the descriptor and the port, but not the address.
+  private static func comparable(_ call: ObservedCall) -> String {
+    call.text.line.replacing(/^(\w+\()\d+/) { "\($0.output.1)N" }.replacing(/:\d+/, with: ":N")
+      .replacing(/= \d+$/, with: "= N")
+  }
+
+  // --- the state that is left ---
+
+  private static let always: [Field] = [.local, .backlog, .nonBlocking, .closeOnExec, .reuseAddress]
+
+  private func stateLines(_ raw: Observation, _ own: Observation) -> [String] {
+    var lines: [String] = []
+    let moments: [(role: Role, stage: Stage)] =
+      own.job.isServers ? [(.listener, .listen), (.connection, .accept)] : [(.connection, .connect)]
+    for (role, stage) in moments {
+      guard let left = raw.state(of: role, at: stage), let right = own.state(of: role, at: stage) else {
+        continue
+      }
+      lines += [
+        "",
+        row(role == .listener ? "listener" : "connect.", ["after \(stage.rawValue):"], [], style: .heading),
+      ]
+      var same = 0
+      for field in Field.allCases
+      where field.group == .options || Self.always.contains(field) && field.group == .socket {
+        guard left[field] != nil || right[field] != nil else { continue }
+        let (one, other) = (shown(field, left), shown(field, right))
+        let isSame = one.replacing(/:\d+/, with: "") == other.replacing(/:\d+/, with: "")
+        if isSame, !Self.always.contains(field) {
+          same += 1
+          continue
+        }
+        lines.append(row("", ["\(field.label): \(one)"], [isSame ? "the same" : "\(field.label): \(other)"]))
+      }
+      if same > 0 { lines.append(row("", ["and \(counted(same, "option"))"], ["the same"])) }
+    }
+    return lines
+  }
+
+  private func shown(_ field: Field, _ state: SocketState) -> String {
+    guard let value = state[field] else { return "not known" }
+    return value.description + (field.unit.isEmpty ? "" : " \(field.unit)")
+  }
+
+  // --- costs ---
+
+  private func descriptors(_ observation: Observation) -> [String] {
+    let kinds = observation.kinds.sorted { $0.key < $1.key }.map {
+      $0.value == 1 ? $0.key : "\($0.value) \($0.key)"
+    }
+    return ["\(observation.descriptors): \(kinds.joined(separator: ", "))"]
+  }
+
+  private func memory(_ observation: Observation) -> [String] {
+    ["\(Self.mebibytes(observation.resident)) at the peak, \(Self.mebibytes(observation.anonymous)) its own"]
+  }
+
+  private func figureLines(_ figures: Figures, _ own: Observation) -> [String] {
+    let runs = counted(figures.own.count, "run")
+    var lines = [
+      row(
+        "time", ["\(own.job.measured),"], ["\(Measurement.count(own.job)), \(runs) each:"], style: .heading)
+    ]
+    for figure in Figures.Figure.allCases {
+      guard let left = Figures.median(figures.raw, figure), let right = Figures.median(figures.own, figure),
+        let ratio = figures.ratio(figure)
+      else { continue }
+      lines.append(
+        row(
+          figure == .processorTime ? "CPU" : figure.rawValue, [Self.time(left)],
+          ["\(Self.time(right))  \(Self.ratio(ratio))"]))
+    }
+    return lines
+  }
+
+  // --- all of them ---
+
+  /// One line a program: what it costs, as ratios to raw.
+  func summary(_ observations: [Observation], _ figures: [String: Figures]) -> String {
+    var lines = [""]
+    for job in Job.allCases {
+      let rows = observations.filter { $0.job == job }
+      guard rows.count > 1 else { continue }
+      lines.append(
+        " "
+          + Style.strong(
+            "\(job.rawValue): \(job.measured), \(Measurement.count(job)); times raw's", color: color))
+      let names = max(10, rows.map(\.wrapper.name.count).max() ?? 0)
+      let columns = ["calls", "threads", "descr.", "MiB", "p50", "p99", "CPU"]
+      // Where there is no room for all, what was measured goes before what was counted.
+      let shown = width >= names + 2 + columns.count * 8 ? columns : Array(columns.suffix(3))
+      let room = shown.count == columns.count ? 8 : max(6, (width - names - 2) / 3)
+      lines.append(" " + "".padded(to: names) + shown.map { $0.paddedLeft(to: room) }.joined())
+      for row in rows {
+        let figures = figures[Comparison.key(row.wrapper, job)]
+        func ratio(_ figure: Figures.Figure) -> String {
+          row.wrapper.isRaw ? "1" : figures?.ratio(figure).map { Self.hundredths($0.median) } ?? "–"
+        }
+        let cells = [
+          "\(row.calls.count)", "\(row.threads)", "\(row.descriptors)",
+          Self.tenths(Double(row.resident) / 1024),
+          ratio(.median), ratio(.slow), ratio(.processorTime),
+        ].suffix(shown.count)
+        lines.append(
+          " " + row.wrapper.name.padded(to: names) + cells.map { $0.paddedLeft(to: room) }.joined())
+      }
+      lines.append("")
+    }
+    return lines.count == 1 ? "" : lines.joined(separator: "\n") + "\n"
+  }
+
+  func text(_ attempts: [Attempt]) -> String {
+    var lines = [" " + Style.strong("Not on Linux, or not as documented: tried in this run", color: color)]
+    for attempt in attempts {
+      lines += ["", " " + Style.heading(attempt.name, color: color)]
+      lines += attempt.expected.printable.wrapped(to: width - 5).map { "   " + $0 }
+      let outcome = "→ \(attempt.outcome)".printable.wrapped(to: width - 5)
+      lines += outcome.enumerated().map { "   " + ($0 == 0 ? "" : "  ") + $1 }
+    }
+    return lines.joined(separator: "\n") + "\n"
+  }
+
+  // --- sources ---
+
+  /// What the programs do, beside each other; their beginnings, where options are read, are left out.
+  func sources(_ own: String, _ raw: String, _ wrapper: Wrapper) -> String {
+    let (left, right) = (Self.core(raw), Self.core(own))
+    let half = (width - 4) / 2
+    var lines = ["", heading("\(wrapper.raw.name) beside \(wrapper.name)", wrapper.about), ""]
+    // Aligned by nothing but their order: they are two programs.
+    let (a, b) = (left.flatMap { broken($0, half) }, right.flatMap { broken($0, half) })
+    for index in 0..<max(a.count, b.count) {
+      let one = (index < a.count ? a[index] : "").padded(to: half)
+      lines.append(" \(one) │ \(index < b.count ? b[index] : "")".trimmedRight)
+    }
+    return lines.joined(separator: "\n") + "\n"
+  }
+
+  /// From the line that says where the job begins to the next line of its kind, or to the end.
+  static func core(_ source: String) -> [String] {
+    let lines = source.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+    let start = lines.firstIndex { $0.hasPrefix("// --- the job ---") }.map { $0 + 1 } ?? 0
+    let end = lines[start...].firstIndex { $0.hasPrefix("// ---") } ?? lines.endIndex
+    var core = lines[start..<end]
+    while core.last?.isEmpty ?? false { core.removeLast() }
+    return Array(core)
+  }
+
+  /// A line of a source, cut where it is too long: its indent is kept, and the rest stands further in.
+  private func broken(_ line: String, _ width: Int) -> [String] {
+    if line.count <= width { return [line] }
+    let indent = String(line.prefix { $0 == " " })
+    let room = max(8, width - indent.count - 4)
+    return String(line.dropFirst(indent.count)).wrapped(to: room).enumerated().map {
+      indent + ($0 == 0 ? "" : "    ") + $1
+    }
+  }
+
+  // --- numbers ---
+
+  /// Nanoseconds, in the unit that suits them, with three digits or so.
+  static func time(_ nanoseconds: UInt64) -> String {
+    let value = Double(nanoseconds)
+    return value < 999_500
+      ? "\(value < 99_950 ? tenths(value / 1000) : "\(Int((value / 1000).rounded()))") µs"
+      : "\(value < 99_950_000 ? tenths(value / 1e6) : "\(Int((value / 1e6).rounded()))") ms"
+  }
+
+  static func ratio(_ ratio: Figures.Ratio) -> String {
+    "× \(hundredths(ratio.median)) (\(hundredths(ratio.least)) to \(hundredths(ratio.most)))"
+  }
+
+  static func hundredths(_ value: Double) -> String {
+    if value >= 100 { return "\(Int(clamping: Int64(value.rounded())))" }
+    let number = Int((value * 100).rounded())
+    return "\(number / 100).\(number % 100 < 10 ? "0" : "")\(number % 100)"
+  }
+
+  static func tenths(_ value: Double) -> String {
+    let number = Int((value * 10).rounded())
+    return "\(number / 10).\(number % 10)"
+  }
+
+  private static func mebibytes(_ kibibytes: Int) -> String { "\(tenths(Double(kibibytes) / 1024)) MiB" }
+}
+
+extension String {
+  /// Without spaces at its end.
+  fileprivate var trimmedRight: String {
+    var text = self
+    while text.last == " " { text.removeLast() }
+    return text
+  }
+}
