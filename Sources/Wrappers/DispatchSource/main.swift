@@ -28,7 +28,9 @@ let accepting = DispatchSource.makeReadSource(fileDescriptor: listener, queue: .
 accepting.setEventHandler { accepting.cancel() }  // one client is enough
 accepting.setCancelHandler {
   let connection = accept(listener, nil, nil)
-  guard connection >= 0, close(listener) == 0, fcntl(connection, F_SETFL, O_NONBLOCK) == 0 else { fail("accept") }
+  guard connection >= 0, close(listener) == 0, fcntl(connection, F_SETFL, O_NONBLOCK) == 0 else {
+    fail("accept")
+  }
   echo(connection)
 }
 accepting.resume()
@@ -53,7 +55,9 @@ func echo(_ connection: Int32) {
     send()
   }
   writable.setEventHandler { send() }
-  readable.setCancelHandler { writable.resume(); writable.cancel() }  // a suspended source does not end
+  readable.setCancelHandler {
+    writable.resume(); writable.cancel()
+  }  // a suspended source does not end
   writable.setCancelHandler { exit(close(connection) == 0 ? 0 : 1) }  // now nothing watches it any more
   readable.resume()
 }
