@@ -8,7 +8,8 @@ import Testing
 @Suite(.enabled(if: Witness.havePython)) struct WrapperTests {
   private static let folder = "\(Place.root)/Sources/Wrappers"
   private static let servers = [
-    "Raw", "FileHandle", "FileHandleReadData", "FileHandleReadability", "FileHandleNotification", "SocketPort",
+    "Raw", "FileHandle", "FileHandleReadData", "FileHandleReadability", "FileHandleNotification",
+    "SocketPort",
     "DispatchSource", "DispatchIO",
   ]
   private static let clients = ["RawClient", "URLSession", "DataContentsOf", "FileHandleClient"]
@@ -71,13 +72,18 @@ import Testing
     let program = try Program([Place.product("wrapper-\(name)")])
     let port = try port(of: program.process)
     // Byte by byte is what FileHandleReadData is about: less of it will do.
-    try serve(port, job, job == "bytes" ? 200 : name == "FileHandleReadData" ? 64 << 10 : 8 << 20)
+    let size = name == "FileHandleReadData" ? 64 << 10 : 8 << 20
+    try serve(port, job, job == "bytes" ? 200 : size)
     let result = try program.finish(deadline: 20)
     #expect(result.status == 0 && result.output == "" && result.errors == "", "\(result)")
     #expect(numberedEntries(ofDirectory: "/proc/\(program.process)/task") == nil)
     // Nothing of it is left in the kernel but, for a minute, the state that remembers the connection.
-    let left = (text(ofFile: "/proc/net/tcp") ?? "").split(separator: "\n").map { $0.split(separator: " ") }
-      .filter { $0.count > 3 && $0[1].hasSuffix(":" + String(format: "%04X", port)) && $0[3] != "06" }
+    let suffix = String(format: ":%04X", Int(port))
+    var left: [Substring] = []
+    for row in (text(ofFile: "/proc/net/tcp") ?? "").split(separator: "\n") {
+      let fields = row.split(separator: " ")
+      if fields.count > 3, fields[1].hasSuffix(suffix), fields[3] != "06" { left.append(row) }
+    }
     #expect(left.isEmpty, "\(left)")
   }
 
@@ -110,8 +116,11 @@ import Testing
       for file in try FileManager.default.contentsOfDirectory(atPath: folder) {
         lines += (text(ofFile: "\(folder)/\(file)") ?? "").split(separator: "\n").map { $0[...] }
       }
-      let listener = lines.compactMap { $0.firstMatch(of: /^listen\(\d+(<.*>), /)?.output.1 }
-      let connection = lines.compactMap { $0.firstMatch(of: /^accept4?\(.*\) += \d+(<.*>)/)?.output.1 }
+      func sockets(_ call: some RegexComponent<(Substring, Substring)>) -> [Substring] {
+        lines.compactMap { $0.firstMatch(of: call)?.output.1 }
+      }
+      let listener = sockets(#/^listen\(\d+(<.*>), /#)
+      let connection = sockets(#/^accept4?\(.*\) += \d+(<.*>)/#)
       #expect(listener.count == 1 && connection.count == 1, "\(lines)")
       for socket in listener + connection {
         #expect(lines.contains { $0.hasPrefix("close(") && $0.contains(socket) }, "\(socket) in \(lines)")
@@ -126,7 +135,9 @@ import Testing
     for word in ["\(port)", "seventy"] {
       let result = try Program.run([Place.product("wrapper-\(name)"), word], deadline: 20)
       #expect(result.status == 1 && result.output == "")
-      #expect(result.errors.split(separator: "\n").last?.hasPrefix("wrapper-\(name): ") ?? false, "\(result.errors)")
+      #expect(
+        result.errors.split(separator: "\n").last?.hasPrefix("wrapper-\(name): ") ?? false, "\(result.errors)"
+      )
     }
   }
 
@@ -154,7 +165,9 @@ import Testing
     """
 
   /// Runs a client, and returns how it ended and how many requests and connections the server had.
-  private func get(_ name: String, _ mode: String, _ status: Int, count: Int) throws -> (Program.Result, [Int]) {
+  private func get(_ name: String, _ mode: String, _ status: Int, count: Int) throws -> (
+    Program.Result, [Int]
+  ) {
     let server = try Program([try Script.python(), "-c", Self.server, mode, "\(status)"])
     let port = try #require(try server.line())
     let result = try Program.run(
@@ -192,7 +205,9 @@ import Testing
   private static let attempts: [String: (ends: Bool, says: String)] = [
     "FileHandle-accept": (false, "no key; accepted as descriptor"),
     "FileHandle-readData": (false, "waited for more than the 5 bytes"),
-    "FileHandle-readToEnd-nonblocking": (false, "Resource temporarily unavailable\"}; of the 5 bytes that had come, 0"),
+    "FileHandle-readToEnd-nonblocking": (
+      false, "Resource temporarily unavailable\"}; of the 5 bytes that had come, 0"
+    ),
     "FileHandle-readDataToEndOfFile-nonblocking": (true, "Resource temporarily unavailable"),
     "FileHandle-availableData-reset": (true, "Connection reset by peer"),
     "FileHandle-availableData-signal": (true, "Interrupted system call"),
@@ -212,7 +227,9 @@ import Testing
     let expected = try #require(Self.attempts[name])
     let result = try Program.run([Place.product("wrapper-Attempts"), name], deadline: 30)
     #expect(expected.ends ? result.status > 128 : result.status == 0, "\(result)")
-    #expect((expected.ends ? result.errors : result.output).contains(expected.says) || expected.says == "", "\(result)")
+    #expect(
+      (expected.ends ? result.errors : result.output).contains(expected.says) || expected.says == "",
+      "\(result)")
     #expect(result.output.filter { $0 == "\n" }.count == (expected.ends ? 0 : 1), "\(result.output)")
     if name == "FileHandle-write-reset" { #expect(result.status == 128 + SIGPIPE) }
   }
@@ -244,7 +261,8 @@ import Testing
   private static let notThere = [
     "BonjourService": "'NetService'", "BoundStreams": "'getBoundStreams'", "CFSocket": "'CFSocketCallBack'",
     "CFStreamPair": "'CFReadStream'", "FileHandleBytes": "'bytes'", "NetworkFramework": "'Network'",
-    "StreamsToHost": "'getStreamsToHost'", "URLSessionBytes": "'bytes'", "URLSessionStreamTask": "'streamTask(",
+    "StreamsToHost": "'getStreamsToHost'", "URLSessionBytes": "'bytes'",
+    "URLSessionStreamTask": "'streamTask(",
   ]
 
   @Test(.enabled(if: Witness.have("swiftc")), arguments: notThere.keys.sorted())
@@ -269,7 +287,9 @@ import Testing
       #expect(source.filter { $0 == "\n" }.count < 60, "\(name)")
       #expect(source.split(separator: "\n").filter { $0 == "// --- the job ---" }.count == 1, "\(name)")
       let allowed: Set<Substring> = ["Foundation", "FoundationNetworking", "Dispatch", "Glibc"]
-      for match in source.matches(of: /(?m)^import (\w+)$/) { #expect(allowed.contains(match.output.1), "\(name)") }
+      for match in source.matches(of: #/(?m)^import (\w+)$/#) {
+        #expect(allowed.contains(match.output.1), "\(name)")
+      }
     }
     let files = try FileManager.default.contentsOfDirectory(atPath: "\(Self.folder)/NotThere").sorted()
     #expect(files == Self.notThere.keys.map { "\($0).swift" }.sorted())
