@@ -14,8 +14,8 @@ let accepting = [
     let accepted = Pair.sockets().subtracting(before).filter { Pair.isPeer($0, of: client) }.sorted()
     return "the notification's userInfo has \(keys.isEmpty ? "no key" : keys.joined(separator: ", ")); "
       + (accepted.isEmpty
-        ? "nothing was accepted" : "accepted as descriptor \(accepted[0]), which stays open and is told to nobody")
-  },
+        ? "nothing was accepted" : "accepted as descriptor \(accepted[0])")
+  }
 ]
 
 private func firstNotification(from listening: FileHandle) throws -> Notification {

@@ -63,22 +63,15 @@ struct Pair {
       })
   }
 
-  /// The port that a socket is bound to.
-  static func port(of number: Int32) -> UInt16 {
-    var address = sockaddr_in()
-    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-    _ = withUnsafeMutableBytes(of: &address) {
-      getsockname(number, $0.baseAddress?.assumingMemoryBound(to: sockaddr.self), &size)
-    }
-    return UInt16(bigEndian: address.sin_port)
-  }
-
   /// Whether a descriptor leads to the other end of this connection.
   static func isPeer(_ number: Int32, of client: Int32) -> Bool {
     var (own, peer) = (sockaddr_in(), sockaddr_in())
     var (ownSize, peerSize) = (socklen_t(16), socklen_t(16))
-    let ask = { (address: UnsafeMutableRawBufferPointer) in address.baseAddress?.assumingMemoryBound(to: sockaddr.self) }
-    let isKnown = withUnsafeMutableBytes(of: &own) { getsockname(client, ask($0), &ownSize) == 0 }
+    let ask = { (address: UnsafeMutableRawBufferPointer) in
+      address.baseAddress?.assumingMemoryBound(to: sockaddr.self)
+    }
+    let isKnown =
+      withUnsafeMutableBytes(of: &own) { getsockname(client, ask($0), &ownSize) == 0 }
       && withUnsafeMutableBytes(of: &peer) { getpeername(number, ask($0), &peerSize) == 0 }
     return isKnown && own.sin_port == peer.sin_port
   }

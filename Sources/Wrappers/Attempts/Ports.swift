@@ -20,7 +20,9 @@ let ports = [
     write(client, "hello, here is a client", 23)
     var left: Int32 = -1
     let wasRead = Pair.wait {
-      for number in Pair.sockets() where Pair.isPeer(number, of: client) { _ = ioctl(number, UInt(FIONREAD), &left) }
+      for number in Pair.sockets() where Pair.isPeer(number, of: client) {
+        _ = ioctl(number, UInt(FIONREAD), &left)
+      }
       return left == 0 || delegate.messages > 0
     }
     let new = Pair.sockets().subtracting(before).subtracting([client]).sorted()
@@ -35,7 +37,8 @@ let ports = [
     let number = port.socket
     RunLoop.main.add(port, forMode: .default)
     port.invalidate()
-    return "invalidated; descriptor \(number) is \(Pair.sockets().contains(number) ? "still a socket" : "closed")"
+    return
+      "invalidated; descriptor \(number) is \(Pair.sockets().contains(number) ? "still a socket" : "closed")"
   },
   Attempt(
     name: "SocketPort-taken",

@@ -14,7 +14,8 @@ let reading = [
     if Pair.wait(0.5, until: { data.value != nil }) { return "it returned \(data.value?.count ?? 0) bytes" }
     shutdown(pair.client, Int32(SHUT_WR))
     _ = Pair.wait(5) { data.value != nil }
-    return "it waited for more than the 5 bytes that had come; when the stream ended it returned \(data.value?.count ?? -1) bytes"
+    return
+      "it waited for more than the 5 bytes that had come; when the stream ended it returned \(data.value?.count ?? -1) bytes"
   },
   Attempt(
     name: "FileHandle-readToEnd-nonblocking",

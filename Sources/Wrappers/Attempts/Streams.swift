@@ -28,12 +28,15 @@ let streams = [
   },
   Attempt(
     name: "CFStreamCreatePairWithSocket",
-    promise: "a pair of streams on a connected socket, from the library's own symbol, as no header declares it"
+    promise:
+      "a pair of streams on a connected socket, from the library's own symbol, as no header declares it"
   ) { _ in
     let pair = try Pair()
-    typealias Create = @convention(c) (
-      UnsafeRawPointer?, Int32, UnsafeMutablePointer<UnsafeRawPointer?>, UnsafeMutablePointer<UnsafeRawPointer?>
-    ) -> Void
+    typealias Create =
+      @convention(c) (
+        UnsafeRawPointer?, Int32, UnsafeMutablePointer<UnsafeRawPointer?>,
+        UnsafeMutablePointer<UnsafeRawPointer?>
+      ) -> Void
     guard let symbol = dlsym(nil, "CFStreamCreatePairWithSocket") else { return "no such symbol" }
     var (input, output) = (UnsafeRawPointer?.none, UnsafeRawPointer?.none)
     unsafeBitCast(symbol, to: Create.self)(nil, pair.server, &input, &output)

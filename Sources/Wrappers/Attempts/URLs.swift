@@ -16,5 +16,5 @@ let urls = [
     }
     _ = Pair.wait(5) { told.value != nil }
     return told.value ?? "nothing within 5 s"
-  },
+  }
 ]

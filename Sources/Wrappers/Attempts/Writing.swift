@@ -27,6 +27,7 @@ let writing = [
     let left = Pair.sockets().filter { Pair.isPeer($0, of: pair.client) }.sorted()
     _ = Pair.wait { !Pair.sockets().contains { Pair.isPeer($0, of: pair.client) } }
     let later = Pair.sockets().filter { Pair.isPeer($0, of: pair.client) }.sorted()
-    return "descriptors that lead to the connection: \(during), when close had returned \(left), later \(later)"
+    return
+      "descriptors that lead to the connection: \(during), when close had returned \(left), later \(later)"
   },
 ]

@@ -1,5 +1,4 @@
-// Echoes one connection with Dispatch's sources, none of which waits in a call: they tell when a client has come, when there
-// is something to read, and, while some of it could not be written, when there is room again.
+// Echoes one connection with Dispatch's sources: each tells when there is a client, bytes, or room for bytes.
 
 import Dispatch
 import Glibc
@@ -28,33 +27,33 @@ let accepting = DispatchSource.makeReadSource(fileDescriptor: listener, queue: .
 accepting.setEventHandler { accepting.cancel() }  // one client is enough
 accepting.setCancelHandler {
   let connection = accept(listener, nil, nil)
-  guard connection >= 0, close(listener) == 0, fcntl(connection, F_SETFL, O_NONBLOCK) == 0 else { fail("accept") }
+  guard connection >= 0, fcntl(connection, F_SETFL, O_NONBLOCK) == 0 else { fail("accept") }
+  close(listener)
   echo(connection)
 }
 accepting.resume()
 func echo(_ connection: Int32) {
   let readable = DispatchSource.makeReadSource(fileDescriptor: connection, queue: .main)
-  let writable = DispatchSource.makeWriteSource(fileDescriptor: connection, queue: .main)  // suspended at first
-  var (buffer, left, isFull) = ([UInt8](repeating: 0, count: 65536), 0..<0, false)
-  func send() {
-    let (start, wasFull) = (left.lowerBound, isFull)
-    let count = buffer.withUnsafeBytes { write(connection, $0.baseAddress.map { $0 + start }, left.count) }
+  let writable = DispatchSource.makeWriteSource(fileDescriptor: connection, queue: .main)  // suspended now
+  var (buffer, left) = ([UInt8](repeating: 0, count: 65536), 0..<0)  // left: what could not be written yet
+  func send(_ part: Range<Int>) {
+    let (start, wasFull) = (part.lowerBound, !left.isEmpty)
+    let count = buffer.withUnsafeBytes { write(connection, $0.baseAddress.map { $0 + start }, part.count) }
     guard count >= 0 || errno == EAGAIN else { fail("write") }
-    left = start + max(0, count)..<left.upperBound
-    isFull = !left.isEmpty
-    if isFull, !wasFull { readable.suspend(); writable.resume() }  // read no more until there is room
-    if wasFull, !isFull { writable.suspend(); readable.resume() }
+    left = start + max(0, count)..<part.upperBound
+    if !wasFull, !left.isEmpty { readable.suspend(); writable.resume() }  // read no more until there is room
+    if wasFull, left.isEmpty { writable.suspend(); readable.resume() }
   }
   readable.setEventHandler {
     let count = read(connection, &buffer, buffer.count)
-    if count == 0 { return readable.cancel() }
-    guard count > 0 else { fail("read") }
-    left = 0..<count
-    send()
+    guard count >= 0 else { fail("read") }
+    count == 0 ? readable.cancel() : send(0..<count)
   }
-  writable.setEventHandler { send() }
-  readable.setCancelHandler { writable.resume(); writable.cancel() }  // a suspended source does not end
-  writable.setCancelHandler { exit(close(connection) == 0 ? 0 : 1) }  // now nothing watches it any more
+  writable.setEventHandler { send(left) }
+  readable.setCancelHandler {
+    writable.resume(); writable.cancel()  // what is suspended does not end
+  }
+  writable.setCancelHandler { exit(close(connection) == 0 ? 0 : 1) }
   readable.resume()
 }
 dispatchMain()

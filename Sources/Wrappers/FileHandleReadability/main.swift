@@ -31,7 +31,7 @@ let ended = DispatchSemaphore(value: 0)
 handle.readabilityHandler = { handle in
   let data = handle.availableData
   if data.isEmpty {
-    handle.readabilityHandler = nil  // the end of the stream stays readable: it would be called again and again
+    handle.readabilityHandler = nil  // else it would be called again and again: the end stays readable
     ended.signal()
     return
   }

@@ -5,7 +5,7 @@ import Glibc
 
 signal(SIGPIPE, SIG_IGN)
 let words = CommandLine.arguments
-guard words.count == 3, words[1].hasPrefix("http://"), let count = Int(words[2]) else { fail("URL COUNT", EINVAL) }
+guard words.count == 3, words[1].hasPrefix("http://"), let count = Int(words[2]) else { fail("URL", EINVAL) }
 
 func fail(_ what: String, _ number: Int32 = errno) -> Never {
   errno = number

@@ -24,7 +24,9 @@ while true {
   guard count > 0 else { fail("read") }
   var written = 0
   while written < count {
-    let more = buffer.withUnsafeBytes { write(connection, $0.baseAddress.map { $0 + written }, count - written) }
+    let more = buffer.withUnsafeBytes {
+      write(connection, $0.baseAddress.map { $0 + written }, count - written)
+    }
     guard more >= 0 else { fail("write") }
     written += more
   }
