@@ -65,7 +65,9 @@ struct Attempt {
       return "not tried: the compiler, swiftc, cannot be started (\(error.errno)); is it in PATH?"
     }
     let error = result.lines.first { $0.contains(" error: ") }
-    if let error, let place = error.firstRange(of: " error: ") { return "error: \(error[place.upperBound...])" }
+    if let error, let place = error.firstRange(of: " error: ") {
+      return "error: \(error[place.upperBound...])"
+    }
     return result.end == 0 ? "it compiles" : "swiftc failed without an error's text"
   }
 

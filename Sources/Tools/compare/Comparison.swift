@@ -32,26 +32,35 @@ struct Comparison {
     }
     progress.total = pairs.count * (1 + runs)
     var observations: [Observation] = []
-    for (wrapper, job) in pairs {
-      progress.advance("\(wrapper.name), \(job.rawValue): following it")
-      observations.append(try Observer(wrapper, job: job, place: place).run())
+    do {
+      for (wrapper, job) in pairs {
+        progress.advance("\(wrapper.name), \(job.rawValue): following it")
+        observations.append(try Observer(wrapper, job: job, place: place).run())
+      }
+    } catch let refusal as Refusal {
+      progress.clear()
+      printToStandardError(
+        "\(name): no calls and states are shown, since no program may be followed here (\(refusal.error)); does a container "
+          + "forbid ptrace, or does somebody follow this one?\n")
     }
     Child.endWithThisProgram()
     let figures = try measure(pairs, progress)
-    for own in observations {
-      if isJSON { write(own.json.line + "\n") }
-      guard !own.wrapper.isRaw else { continue }
+    if isJSON {
+      for own in observations { write(own.json.line + "\n") }
+      for (wrapper, job) in pairs {
+        if let figures = figures[Self.key(wrapper, job)] { write(figures.json(wrapper, job).line + "\n") }
+      }
+    }
+    for own in observations where !isJSON && !own.wrapper.isRaw {
       let key = Self.key(own.wrapper, own.job)
-      if isJSON {
-        if let figures = figures[key] { write(figures.json(own.wrapper, own.job).line + "\n") }
-      } else if let raw = observations.first(where: { $0.job == own.job && $0.wrapper.isRaw }) {
+      if let raw = observations.first(where: { $0.job == own.job && $0.wrapper.isRaw }) {
         // The calls of `open` are those of `echo`, without the bytes.
         if own.job == .open, jobs.contains(.echo) { continue }
         progress.clear()
         write(page.text(own, beside: raw, figures[key]))
       }
     }
-    if !isJSON { write(page.summary(observations, figures)) }
+    if !isJSON { write(page.summary(pairs, observations, figures, runs: runs)) }
     if triesAttempts {
       let attempts = try Attempt.all(place) { progress.show("trying \($0)") }
       progress.clear()

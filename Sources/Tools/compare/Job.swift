@@ -13,6 +13,12 @@ enum Job: String, CaseIterable {
   /// A server is dialled, a client is answered.
   var isServers: Bool { self != .http }
 
+  /// The stages in the order in which they come.
+  var stages: [Stage] {
+    isServers
+      ? [.open, .bind, .listen, .accept, .read, .write, .close] : [.open, .connect, .write, .read, .close]
+  }
+
   /// What is timed of it.
   var measured: String {
     switch self {

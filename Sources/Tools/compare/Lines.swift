@@ -58,7 +58,8 @@ extension Figures {
       .array(
         measurements.map {
           .object([
-            .init("p50Nanoseconds", .number($0.median)), .init("p99Nanoseconds", .number($0.slow)),
+            .init("count", .number($0.count)), .init("p50Nanoseconds", .number($0.median)),
+            .init("p99Nanoseconds", .number($0.slow)),
             .init("processorNanoseconds", .number($0.processorTime)),
           ])
         })

@@ -10,20 +10,25 @@ struct Measurement {
   let slow: UInt64
   /// Of the program, a round trip, in nanoseconds.
   let processorTime: UInt64
+  /// How many were timed.
+  let count: Int
 
   static let messageSize = 64
   static let roundTrips = 10_000
   /// Not counted: the processor's caches, and the allocator's, are filled in them.
   static let warmUp = 500
+  /// One that is so slow makes fewer round trips, in nanoseconds for all of them.
+  static let patience: UInt64 = 1_500_000_000
   static let requests = 300
   static let starts = 10
 
-  /// How many of what are timed.
-  static func count(_ job: Job) -> String {
+  /// What so many are called.
+  static func counted(_ count: Int, _ job: Job) -> String {
+    let digits = count < 1000 ? "\(count)" : "\(count / 1000),\(String(count % 1000 + 1000).dropFirst())"
     switch job {
-    case .open: "\(starts) starts"
-    case .echo: "10,000 round trips"
-    case .http: "\(requests) requests"
+    case .open: return "\(digits) starts"
+    case .echo: return "\(digits) round trips"
+    case .http: return "\(digits) requests"
     }
   }
 
@@ -35,6 +40,7 @@ struct Measurement {
     }
     median = percentile(50)
     slow = percentile(99)
+    count = times.count
     self.processorTime = processorTime / UInt64(max(1, times.count))
   }
 
@@ -73,9 +79,14 @@ struct Measurement {
     var times: [UInt64] = []
     times.reserveCapacity(roundTrips)
     var processorTime: UInt64 = 0
+    var deadline = monotonicNanoseconds() &+ patience
     for trip in -warmUp..<roundTrips {
-      if trip == 0 { processorTime = child.processorTime }
       let start = monotonicNanoseconds()
+      if start > deadline, trip < 0 || !times.isEmpty { if trip < 0 { continue } else { break } }
+      if trip == 0 {
+        processorTime = child.processorTime
+        deadline = start &+ patience
+      }
       guard send(connection, message, messageSize, Int32(MSG_NOSIGNAL)) == messageSize else {
         throw SystemCallError(call: "send", asked: "to \(wrapper.name)", errno: .last)
       }

@@ -16,6 +16,8 @@ enum Role: String {
 /// A call of a program, and the stage that it belongs to.
 struct ObservedCall {
   let stage: Stage
+  /// Whether it is one that waits for something, or prepares for it.
+  var waits = false
   let call: Call
   /// With short addresses, as strace prints the rest.
   let text: CallText.Finished
@@ -43,7 +45,7 @@ struct Observation {
   var descriptors = 0
   /// What they led to, at any time: "socket", "anon_inode:[eventpoll]", "pipe".
   var kinds: [String: Int] = [:]
-  /// Peak of the resident set, in KiB: VmHWM of /proc/PID/status.
+  /// Peak of the resident set, in KiB, as of its last call: VmHWM of /proc/PID/status.
   var resident = 0
   /// Peak of what it has allocated itself and that is resident, in KiB, as seen at its calls: RssAnon of /proc/PID/status.
   var anonymous = 0
@@ -65,6 +67,8 @@ final class Observer {
   private let client: EchoClient?
   private let server: HTTPServer?
   private var roles: [Int32: Role] = [:]
+  /// The TCP sockets that it has made; there may be others, a pair by which it wakes itself up.
+  private var streams: Set<Int32> = []
   /// Calls that wait for something, or prepare for it, until it is known what.
   private var undecided: [(call: Call, text: CallText.Finished, role: Role?)] = []
   private var reached: Stage = .open
@@ -93,10 +97,8 @@ final class Observer {
     do throws(SystemCallError) {
       try tracer.start(name: name, arguments: observation.command)
     } catch {
-      throw Failure(
-        error.call == "ptrace"
-          ? "\(observation.command[0]) cannot be followed: \(error); a container may forbid ptrace"
-          : "\(observation.command[0]) cannot be started: \(error)")
+      if error.call == "ptrace" { throw Refusal(error: error) }
+      throw Failure("\(observation.command[0]) cannot be started: \(error)")
     }
     defer { tracer.release() }
     let deadline = monotonicNanoseconds() &+ Self.patience
@@ -105,8 +107,6 @@ final class Observer {
       case .returned(let call): note(call)
       case .ending(let process) where process == tracer.process:
         measure(process)
-        // Its peak, known only now.
-        observation.resident = ProcessStatus(of: process)?.number("VmHWM") ?? 0
       case .ended(let process, let end) where process == tracer.process: observation.end = end
       case .interrupted(let signal, _): throw Interrupted(signal: signal)
       default: break
@@ -145,14 +145,17 @@ final class Observer {
       // To set something up belongs to what has made it.
       observation.calls.append(ObservedCall(stage: reached, call: call, text: text, role: role))
     }
-    if call.systemCall == .close, call.error == nil { roles[call.arguments.int(0)] = nil }
+    if call.systemCall == .close, call.error == nil {
+      roles[call.arguments.int(0)] = nil
+      streams.remove(call.arguments.int(0))
+    }
     measure(call.process)
     read(of: call.process)
   }
 
   private func decide(_ stage: Stage) {
     for (call, text, role) in undecided {
-      observation.calls.append(ObservedCall(stage: stage, call: call, text: text, role: role))
+      observation.calls.append(ObservedCall(stage: stage, waits: true, call: call, text: text, role: role))
     }
     undecided = []
   }
@@ -161,18 +164,23 @@ final class Observer {
   private func milestone(_ call: Call, _ role: inout Role?) -> Stage? {
     let descriptor = call.descriptor ?? -1
     switch call.systemCall {
-    case .socket: return [AF_INET, AF_INET6].contains(call.arguments.int(0)) ? .open : nil
+    case .socket:
+      let isStream = call.arguments.int(1) & 0xf == Int32(SOCK_STREAM.rawValue)
+      guard isStream, [AF_INET, AF_INET6].contains(call.arguments.int(0)) else { return nil }
+      if let made = call.newDescriptor { streams.insert(made) }
+      return .open
     case .bind:
-      if reached == .open { roles[descriptor] = .listener }
-      role = roles[descriptor]
-      return role == nil ? nil : .bind
+      guard streams.contains(descriptor) else { return nil }
+      roles[descriptor] = .listener
+      role = .listener
+      return .bind
     case .listen:
       roles[descriptor] = .listener
       role = .listener
       return .listen
     case .connect:
       // Whatever else it asks, a name server say, is no part of the job.
-      guard call.arguments[2] & 0xffff_ffff == 16 else { return nil }
+      guard streams.contains(descriptor) else { return nil }
       roles[descriptor] = .connection
       role = .connection
       return .connect
@@ -227,8 +235,9 @@ final class Observer {
       else { continue }
       observation.kinds[kind(of: link), default: 0] += 1
     }
-    observation.anonymous = max(
-      observation.anonymous, ProcessStatus(of: process)?.number("RssAnon") ?? 0)
+    let status = ProcessStatus(of: process)
+    observation.anonymous = max(observation.anonymous, status?.number("RssAnon") ?? 0)
+    observation.resident = max(observation.resident, status?.number("VmHWM") ?? 0)
   }
 
   /// "socket:[123]" is a socket, "anon_inode:[eventpoll]" an eventpoll, "/dev/urandom" a file.
@@ -238,6 +247,11 @@ final class Observer {
     }
     return link.hasPrefix("/") ? "file" : String(link.prefix { $0 != ":" })
   }
+}
+
+/// Nobody may be followed here.
+struct Refusal: Error {
+  let error: SystemCallError
 }
 
 /// A signal that asks this program to end.

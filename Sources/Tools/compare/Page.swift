@@ -6,7 +6,7 @@ struct Page {
   let width: Int
   let color: Bool
 
-  private static let label = 8
+  private static let label = 11
   /// Of one of the two columns.
   private var column: Int { max(12, (width - Self.label - 5) / 2) }
 
@@ -15,7 +15,7 @@ struct Page {
   func text(_ own: Observation, beside raw: Observation, _ figures: Figures?) -> String {
     var lines = ["", heading("\(own.wrapper.name) · \(own.job.rawValue)", own.wrapper.about), ""]
     lines.append(row("", [raw.wrapper.name], [own.wrapper.name], style: .heading))
-    for stage in Stage.allCases {
+    for stage in own.job.stages {
       let (left, right) = (raw.calls(of: stage), own.calls(of: stage))
       if left.isEmpty, right.isEmpty { continue }
       let same = left.map(Self.comparable) == right.map(Self.comparable)
@@ -24,7 +24,7 @@ struct Page {
     lines += stateLines(raw, own)
     lines += ["", row("costs", [], [], style: .heading)]
     lines.append(row("threads", ["\(raw.threads)"], ["\(own.threads)"]))
-    lines.append(row("descr.", descriptors(raw), descriptors(own)))
+    lines.append(row("fds", descriptors(raw), descriptors(own)))
     lines.append(row("memory", memory(raw), memory(own)))
     if let figures {
       lines.append("")
@@ -60,21 +60,38 @@ struct Page {
     return text.wrapped(to: column - 2).enumerated().map { $0 == 0 ? $1 : "  " + $1 }
   }
 
-  /// The calls, one after the other; the same one several times in a row once, with how often.
+  /// The calls, one after the other; the same one several times in a row once, with how often. Those that only wait stand together
+  /// in the end, by their names.
   private func callLines(_ calls: [ObservedCall]) -> [String] {
     if calls.isEmpty { return ["–"] }
-    var lines: [(text: String, count: Int)] = []
+    var lines: [Repeated] = []
+    var waits: [Repeated] = []
     for call in calls {
-      if lines.last?.text == call.text.line {
+      if call.waits {
+        let name = call.call.systemCall.name
+        if let place = waits.firstIndex(where: { $0.text == name }) {
+          waits[place].count += 1
+        } else {
+          waits.append(Repeated(text: name))
+        }
+      } else if lines.last?.text == call.text.line {
         lines[lines.count - 1].count += 1
       } else {
-        lines.append((call.text.line, 1))
+        lines.append(Repeated(text: call.text.line))
       }
     }
     // What goes on for long shows its beginning.
-    let shown = lines.prefix(12).map { $0.count == 1 ? $0.text : "\($0.text)  ×\($0.count)" }
-    let rest = lines.dropFirst(12).reduce(0) { $0 + $1.count }
-    return shown + (rest == 0 ? [] : ["… and \(counted(rest, "call")) more"])
+    var shown = lines.prefix(10).map(\.description)
+    let rest = lines.dropFirst(10).reduce(0) { $0 + $1.count }
+    if rest > 0 { shown.append("… and \(counted(rest, "call")) more") }
+    if !waits.isEmpty { shown.append("waiting: " + waits.map(\.description).joined(separator: ", ")) }
+    return shown
+  }
+
+  private struct Repeated: CustomStringConvertible {
+    let text: String
+    var count = 1
+    var description: String { count == 1 ? text : "\(text) ×\(count)" }
   }
 
   /// A call without what differs from run to run: the descriptor and the port, but not the address.
@@ -97,7 +114,7 @@ struct Page {
       }
       lines += [
         "",
-        row(role == .listener ? "listener" : "connect.", ["after \(stage.rawValue):"], [], style: .heading),
+        row(role.rawValue, ["after \(stage.rawValue):"], [], style: .heading),
       ]
       var same = 0
       for field in Field.allCases
@@ -135,10 +152,13 @@ struct Page {
   }
 
   private func figureLines(_ figures: Figures, _ own: Observation) -> [String] {
-    let runs = counted(figures.own.count, "run")
+    func counts(_ measurements: [Measurement]) -> String {
+      let counts = measurements.map(\.count).sorted()
+      return "\(measurements.count) × \(Measurement.counted(counts.first ?? 0, own.job))"
+    }
     var lines = [
-      row(
-        "time", ["\(own.job.measured),"], ["\(Measurement.count(own.job)), \(runs) each:"], style: .heading)
+      row("time", [own.job.measured], [""], style: .heading),
+      row("", [counts(figures.raw)], [counts(figures.own)]),
     ]
     for figure in Figures.Figure.allCases {
       guard let left = Figures.median(figures.raw, figure), let right = Figures.median(figures.own, figure),
@@ -154,42 +174,51 @@ struct Page {
 
   // --- all of them ---
 
-  /// One line a program: what it costs, as ratios to raw.
-  func summary(_ observations: [Observation], _ figures: [String: Figures]) -> String {
-    var lines = [""]
+  /// One line a program: what it costs, as ratios to raw. What nobody could follow has no counts.
+  func summary(
+    _ pairs: [(wrapper: Wrapper, job: Job)], _ observations: [Observation], _ figures: [String: Figures],
+    runs: Int
+  ) -> String {
+    var lines: [String] = []
     for job in Job.allCases {
-      let rows = observations.filter { $0.job == job }
-      guard rows.count > 1 else { continue }
-      lines.append(
-        " "
-          + Style.strong(
-            "\(job.rawValue): \(job.measured), \(Measurement.count(job)); times raw's", color: color))
-      let names = max(10, rows.map(\.wrapper.name.count).max() ?? 0)
-      let columns = ["calls", "threads", "descr.", "MiB", "p50", "p99", "CPU"]
+      let wrappers = pairs.filter { $0.job == job }.map(\.wrapper)
+      guard wrappers.count > 1 else { continue }
+      let title = "\(job.rawValue): \(job.measured); times raw's, median of \(counted(runs, "run"))"
+      lines += [""] + title.wrapped(to: width - 2).map { " " + Style.strong($0, color: color) }
+      let names = wrappers.map(\.name.count).max() ?? 0
+      var columns = ["calls", "threads", "fds", "MiB", "p50", "p99", "CPU"]
       // Where there is no room for all, what was measured goes before what was counted.
-      let shown = width >= names + 2 + columns.count * 8 ? columns : Array(columns.suffix(3))
-      let room = shown.count == columns.count ? 8 : max(6, (width - names - 2) / 3)
-      lines.append(" " + "".padded(to: names) + shown.map { $0.paddedLeft(to: room) }.joined())
-      for row in rows {
-        let figures = figures[Comparison.key(row.wrapper, job)]
+      if observations.isEmpty || width < names + 1 + columns.count * 8 { columns.removeFirst(4) }
+      let room = min(8, max(5, (width - names - 2) / columns.count))
+      lines.append(" " + "".padded(to: names) + columns.map { $0.paddedLeft(to: room) }.joined())
+      for wrapper in wrappers {
+        let row = observations.first { $0.job == job && $0.wrapper.name == wrapper.name }
+        let figures = figures[Comparison.key(wrapper, job)]
         func ratio(_ figure: Figures.Figure) -> String {
-          row.wrapper.isRaw ? "1" : figures?.ratio(figure).map { Self.hundredths($0.median) } ?? "–"
+          wrapper.isRaw ? "1" : figures?.ratio(figure).map { Self.hundredths($0.median) } ?? "–"
         }
         let cells = [
-          "\(row.calls.count)", "\(row.threads)", "\(row.descriptors)",
-          Self.tenths(Double(row.resident) / 1024),
+          "\(row?.calls.count ?? 0)", "\(row?.threads ?? 0)", "\(row?.descriptors ?? 0)",
+          Self.tenths(Double(row?.resident ?? 0) / 1024),
           ratio(.median), ratio(.slow), ratio(.processorTime),
-        ].suffix(shown.count)
-        lines.append(
-          " " + row.wrapper.name.padded(to: names) + cells.map { $0.paddedLeft(to: room) }.joined())
+        ].suffix(columns.count)
+        lines.append(" " + wrapper.name.padded(to: names) + cells.map { $0.paddedLeft(to: room) }.joined())
       }
-      lines.append("")
     }
-    return lines.count == 1 ? "" : lines.joined(separator: "\n") + "\n"
+    if lines.isEmpty { return "" }
+    if !observations.isEmpty {
+      let legend =
+        "calls: that concern sockets, or what is waited for beside them; threads, fds: at the same time, at most; "
+        + "MiB: resident, at the peak; p50, p99, CPU: times raw's."
+      lines += [""] + legend.wrapped(to: width - 2).map { " " + Style.quiet($0, color: color) }
+    }
+    return lines.joined(separator: "\n") + "\n"
   }
 
   func text(_ attempts: [Attempt]) -> String {
-    var lines = [" " + Style.strong("Not on Linux, or not as documented: tried in this run", color: color)]
+    var lines = [
+      "", " " + Style.strong("Not on Linux, or not as documented: tried in this run", color: color),
+    ]
     for attempt in attempts {
       lines += ["", " " + Style.heading(attempt.name, color: color)]
       lines += attempt.expected.printable.wrapped(to: width - 5).map { "   " + $0 }

@@ -1,5 +1,6 @@
 // Puts Foundation's wrappers beside raw calls: compare [WRAPPER…]
 
+import CLinux
 import CommandLineTool
 import Glibc
 import SystemCalls
@@ -54,6 +55,8 @@ func run() throws -> Int32 {
     let failure = Launcher.execute(command)
     throw Complaint("\(command.first ?? "") was not started: \(failure); 'swift build' makes it", status: 127)
   }
+  // What a shell or an editor has left open is no affair of the programs: their first descriptor is to be 3.
+  clinux_close_range(3, .max)
   let closed = reserveStandardStreams()
   let arguments = try syntax.parse(words)
   let terminal = Terminal(descriptor: STDOUT_FILENO)
