@@ -19,8 +19,9 @@ struct ObservedCall {
   /// Whether it is one that waits for something, or prepares for it.
   var waits = false
   let call: Call
-  /// With short addresses, as strace prints the rest.
+  /// As strace prints it; and with short addresses.
   let text: CallText.Finished
+  let shortText: CallText.Finished
   let role: Role?
 }
 
@@ -70,7 +71,7 @@ final class Observer {
   /// The TCP sockets that it has made; there may be others, a pair by which it wakes itself up.
   private var streams: Set<Int32> = []
   /// Calls that wait for something, or prepare for it, until it is known what.
-  private var undecided: [(call: Call, text: CallText.Finished, role: Role?)] = []
+  private var undecided: [(call: Call, text: CallText.Finished, short: CallText.Finished, role: Role?)] = []
   private var reached: Stage = .open
   private var seen: Set<String> = []
 
@@ -131,19 +132,22 @@ final class Observer {
   private func note(_ call: Call) {
     guard let result = call.result else { return }
     let memory = ProcessMemory(process: call.thread)
-    let text = CallText(call, memory: memory, style: .short).finished(result: result, memory: memory)
+    let text = CallText(call, memory: memory).finished(result: result, memory: memory)
+    let short = CallText(call, memory: memory, style: .short).finished(result: result, memory: memory)
     var role = call.descriptor.flatMap { roles[$0] }
     let milestone = milestone(call, &role)
     if let milestone {
       // What was waited for has come.
       decide(milestone)
       reached = milestone
-      observation.calls.append(ObservedCall(stage: milestone, call: call, text: text, role: role))
+      observation.calls.append(
+        ObservedCall(stage: milestone, call: call, text: text, shortText: short, role: role))
     } else if Self.waits(call.systemCall) {
-      undecided.append((call, text, role))
+      undecided.append((call, text, short, role))
     } else {
       // To set something up belongs to what has made it.
-      observation.calls.append(ObservedCall(stage: reached, call: call, text: text, role: role))
+      observation.calls.append(
+        ObservedCall(stage: reached, call: call, text: text, shortText: short, role: role))
     }
     if call.systemCall == .close, call.error == nil {
       roles[call.arguments.int(0)] = nil
@@ -154,8 +158,9 @@ final class Observer {
   }
 
   private func decide(_ stage: Stage) {
-    for (call, text, role) in undecided {
-      observation.calls.append(ObservedCall(stage: stage, waits: true, call: call, text: text, role: role))
+    for (call, text, short, role) in undecided {
+      observation.calls.append(
+        ObservedCall(stage: stage, waits: true, call: call, text: text, shortText: short, role: role))
     }
     undecided = []
   }

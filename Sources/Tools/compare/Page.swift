@@ -74,10 +74,10 @@ struct Page {
         } else {
           waits.append(Repeated(text: name))
         }
-      } else if lines.last?.text == call.text.line {
+      } else if lines.last?.text == call.shortText.line {
         lines[lines.count - 1].count += 1
       } else {
-        lines.append(Repeated(text: call.text.line))
+        lines.append(Repeated(text: call.shortText.line))
       }
     }
     // What goes on for long shows its beginning.
@@ -96,7 +96,7 @@ struct Page {
 
   /// A call without what differs from run to run: the descriptor and the port, but not the address.
   private static func comparable(_ call: ObservedCall) -> String {
-    call.text.line.replacing(/^(\w+\()\d+/) { "\($0.output.1)N" }.replacing(/:\d+/, with: ":N")
+    call.shortText.line.replacing(/^(\w+\()\d+/) { "\($0.output.1)N" }.replacing(/:\d+/, with: ":N")
       .replacing(/= \d+$/, with: "= N")
   }
 
