@@ -13,8 +13,7 @@ let accepting = [
     let keys = (notification.userInfo ?? [:]).keys.map { "\($0)" }.sorted()
     let accepted = Pair.sockets().subtracting(before).filter { Pair.isPeer($0, of: client) }.sorted()
     return "the notification's userInfo has \(keys.isEmpty ? "no key" : keys.joined(separator: ", ")); "
-      + (accepted.isEmpty
-        ? "nothing was accepted" : "accepted as descriptor \(accepted[0])")
+      + (accepted.first.map { "accepted as descriptor \($0)" } ?? "nothing was accepted")
   }
 ]
 

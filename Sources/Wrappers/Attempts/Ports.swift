@@ -25,7 +25,7 @@ let ports = [
       }
       return left == 0 || delegate.messages > 0
     }
-    let new = Pair.sockets().subtracting(before).subtracting([client]).sorted()
+    let new = withExtendedLifetime(port) { Pair.sockets().subtracting(before).subtracting([client]).sorted() }
     return "it accepted as descriptor \(new) and \(wasRead ? "read" : "did not read") what came; "
       + "the delegate got \(delegate.messages) messages"
   },
@@ -47,7 +47,7 @@ let ports = [
     guard let first = SocketPort(tcpPort: 0) else { return "no port" }
     let bytes = [UInt8](first.address)
     let before = Pair.sockets()
-    let second = SocketPort(tcpPort: UInt16(bytes[2]) << 8 | UInt16(bytes[3]))
+    let second = withExtendedLifetime(first) { SocketPort(tcpPort: UInt16(bytes[2]) << 8 | UInt16(bytes[3])) }
     let left = Pair.sockets().subtracting(before).sorted()
     return "\(second == nil ? "nil" : "a port"); descriptors left behind: \(left)"
   },
