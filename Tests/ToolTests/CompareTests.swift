@@ -91,7 +91,7 @@ import Testing
     // An eventfd, an epoll instance and a timer are asked as often as there is an occasion, and so is what is there to read.
     let waiting = /^(epoll_|eventfd|timerfd_|poll|ppoll|select|pselect|read\(\d+, "\\[0-7]|write\(\d+, "\\[0-7])/
     let texts = calls.filter { Self.steady.contains(wrapper) || $0.firstMatch(of: waiting) == nil }.map { text in
-      let plain = text.replacing(/^(\w+\()\d+/) { "\($0.output.1)FD" }.replacing(/ = \d+$/, with: " = N")
+      let plain = text.replacing(/^(\w+\()\d+/) { "\($0.output.1)FD" }.replacing(#/ = \d+$/#, with: " = N")
         .replacing(/htons\(\d+\)/, with: "PORT").replacing(/127\.0\.0\.1:\d+/, with: "HOST")
         .replacing(/\[\d+, \d+\]/, with: "[FD, FD]")
       return masked(plain)
@@ -218,7 +218,7 @@ import Testing
     #expect(try program.finish(deadline: 120).status == 141)
     let other = try Program([Place.product("compare"), "--job", "echo", "--runs", "50"])
     // In the middle of a measurement: a program runs that nobody follows.
-    _ = try Clock.poll(within: 60) {
+    _ = try Clock.poll(deadline: 60) {
       let children = text(ofFile: "/proc/\(other.process)/task/\(other.process)/children")?.split(separator: " ") ?? []
       return children.contains {
         (text(ofFile: "/proc/\($0)/status") ?? "").contains("TracerPid:\t0")

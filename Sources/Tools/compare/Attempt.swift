@@ -60,7 +60,7 @@ struct Attempt {
   private static func compile(_ path: String) throws -> String {
     let result: (lines: [String], end: Int32?)
     do throws(SystemCallError) {
-      result = try output(of: ["swiftc", "-typecheck", "-parse-as-library", path])
+      result = try output(of: ["swiftc", "-typecheck", "-parse-as-library", "-module-name", "NotThere", path])
     } catch {
       return "not tried: the compiler, swiftc, cannot be started (\(error.errno)); is it in PATH?"
     }

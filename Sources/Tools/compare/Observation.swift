@@ -74,6 +74,8 @@ final class Observer {
   private var undecided: [(call: Call, text: CallText.Finished, short: CallText.Finished, role: Role?)] = []
   private var reached: Stage = .open
   private var seen: Set<String> = []
+  /// Of the calls that have not returned: what they were given is written over by what they give.
+  private var texts: [pid_t: (CallText, CallText)] = [:]
 
   /// For so long a program may do nothing, in milliseconds, and for so long a whole run may last, in nanoseconds.
   private static let quiet = 20
@@ -102,9 +104,13 @@ final class Observer {
       throw Failure("\(observation.command[0]) cannot be started: \(error)")
     }
     defer { tracer.release() }
+    tracer.reportsEntries = true
     let deadline = monotonicNanoseconds() &+ Self.patience
     while let event = try tracer.next(quietAfter: Self.quiet) {
       switch event {
+      case .entered(let call):
+        let memory = ProcessMemory(process: call.thread)
+        texts[call.thread] = (CallText(call, memory: memory), CallText(call, memory: memory, style: .short))
       case .returned(let call): note(call)
       case .ending(let process) where process == tracer.process:
         measure(process)
@@ -130,10 +136,12 @@ final class Observer {
   // --- which stage ---
 
   private func note(_ call: Call) {
-    guard let result = call.result else { return }
+    guard let result = call.result, let (full, shortened) = texts.removeValue(forKey: call.thread) else {
+      return
+    }
     let memory = ProcessMemory(process: call.thread)
-    let text = CallText(call, memory: memory).finished(result: result, memory: memory)
-    let short = CallText(call, memory: memory, style: .short).finished(result: result, memory: memory)
+    let text = full.finished(result: result, memory: memory)
+    let short = shortened.finished(result: result, memory: memory)
     var role = call.descriptor.flatMap { roles[$0] }
     let milestone = milestone(call, &role)
     if let milestone {

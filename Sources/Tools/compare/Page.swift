@@ -8,7 +8,7 @@ struct Page {
 
   private static let label = 11
   /// Of one of the two columns.
-  private var column: Int { max(12, (width - Self.label - 5) / 2) }
+  private var column: Int { max(8, (width - Self.label - 6) / 2) }
 
   // --- one wrapper beside raw ---
 
