@@ -206,10 +206,14 @@ struct Page {
       }
     }
     if lines.isEmpty { return "" }
-    if !observations.isEmpty {
-      let legend =
-        "calls: that concern sockets, or what is waited for beside them; threads, fds: at the same time, at most; "
-        + "MiB: resident, at the peak; p50, p99, CPU: times raw's."
+    var legend =
+      "calls: that concern sockets, or what is waited for beside them; threads, fds: at the same time, at most; "
+      + "MiB: resident, at the peak. "
+    if observations.isEmpty { legend = "" }
+    #if DEBUG
+      legend += "The programs' own code was built for debugging: swift run -c release compare has it optimised."
+    #endif
+    if !legend.isEmpty {
       lines += [""] + legend.wrapped(to: width - 2).map { " " + Style.quiet($0, color: color) }
     }
     return lines.joined(separator: "\n") + "\n"
