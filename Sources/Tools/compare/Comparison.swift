@@ -74,21 +74,20 @@ struct Comparison {
     return output.failure == nil ? ExitStatus.success : ExitStatus.outputClosed
   }
 
-  /// All programs in turn, and again from the beginning: what changes on this machine meanwhile, changes for all.
+  /// All programs in turn, and again from the beginning; raw right before each of them, since a machine's speed changes.
   private func measure(_ pairs: [(wrapper: Wrapper, job: Job)], _ progress: Progress) throws -> [String:
     Figures]
   {
     let kernel = Kernel()
     var figures: [String: Figures] = [:]
     for run in 0..<runs {
-      var raw: [Job: Measurement] = [:]
       for (wrapper, job) in pairs {
         progress.advance("\(wrapper.name), \(job.rawValue): timing it, \(run + 1) of \(runs)")
-        let measurement = try Measurement(wrapper, job: job, place: place, kernel: kernel)
-        if wrapper.isRaw { raw[job] = measurement }
-        guard let beside = raw[job], !wrapper.isRaw else { continue }
-        figures[Self.key(wrapper, job), default: Figures()].own.append(measurement)
-        figures[Self.key(wrapper, job), default: Figures()].raw.append(beside)
+        if wrapper.isRaw { continue }
+        let raw = try Measurement(wrapper.raw, job: job, place: place, kernel: kernel)
+        let own = try Measurement(wrapper, job: job, place: place, kernel: kernel)
+        figures[Self.key(wrapper, job), default: Figures()].raw.append(raw)
+        figures[Self.key(wrapper, job), default: Figures()].own.append(own)
       }
     }
     return figures
