@@ -184,6 +184,50 @@ import Testing
     for line in result.lines { #expect(line.count <= 80, "\(line)") }
   }
 
+  /// What the text shows is what comes out, but for ports, times and the like. With SOCKETSTEPS_WRITE_TRANSCRIPTS in the environment
+  /// what differs is written anew, but not the figures: they are of a release build on a machine at rest.
+  @Test func theTextShowsWhatComesOut() throws {
+    let path = "\(Place.root)/Lessons/compare/README.md"
+    var text = try String(contentsOfFile: path, encoding: .utf8)
+    func place(_ marker: String) throws -> Range<String.Index> {
+      let start = try #require(text.range(of: "<!-- \(marker) -->\n```text\n"))
+      let end = try #require(text.range(of: "```", range: start.upperBound..<text.endIndex))
+      return start.upperBound..<end.lowerBound
+    }
+    func plain(_ text: some StringProtocol) -> [String] {
+      // Numbers, and where a line is broken because of them.
+      String(text).replacing(/[0-9][0-9.,]*/, with: "N").replacing(/N [µm]s/, with: "N s").split {
+        $0.isWhitespace || $0 == "│"
+      }.map(String.init)
+    }
+    let environment = ["PATH": getenv("PATH").map { String(cString: $0) } ?? ""]
+    let compared = try Program.run(
+      [Place.product("compare"), "SocketPort", "--job", "echo", "--runs", "3"], deadline: 120)
+    let table = try #require(compared.output.range(of: "\n\n echo: "))
+    let own = compared.output[..<table.lowerBound].drop { $0 == "\n" } + "\n"
+    let all = try Program.run(
+      [Place.product("compare"), "--runs", "1"], environment: environment, deadline: 120)
+    let title = try #require(all.output.range(of: " Not on Linux"))
+    for (marker, shown) in [
+      ("transcript: compare SocketPort --job echo --runs 3", String(own)),
+      ("attempts", String(all.output[title.lowerBound...])),
+    ] {
+      // An error's members come in any order.
+      let words = [plain(text[try place(marker)]), plain(shown)].map { $0.joined(separator: " ") }.map {
+        $0.split { ", {}".contains($0) }.sorted()
+      }
+      let difference = words[0].difference(from: words[1])
+      if !difference.isEmpty, getenv("SOCKETSTEPS_WRITE_TRANSCRIPTS") != nil {
+        text.replaceSubrange(try place(marker), with: shown)
+        try text.write(toFile: path, atomically: true, encoding: .utf8)
+      } else {
+        #expect(difference.isEmpty, "\(marker): \(difference)")
+      }
+    }
+    let figures = text[try place("figures")]
+    for wrapper in Self.servers + Self.clients { #expect(figures.contains(" \(wrapper) ")) }
+  }
+
   @Test(arguments: [40, 80, 120]) func nothingIsWiderThanTheTerminal(columns: Int) throws {
     let program = try Program(
       [Place.product("compare"), "FileHandleReadability", "URLSession", "--runs", "1", "--color", "never"],
