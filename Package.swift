@@ -45,7 +45,10 @@ let lessons = [
 ]
 
 let labs = [
-  "lab-close-wait"
+  "lab-close-wait",
+  "lab-descriptor-limit",
+  "lab-full-accept-queue",
+  "lab-port-taken",
 ]
 
 let package = Package(
