@@ -575,7 +575,8 @@ private struct ArgumentReader {
       return time(pointer, fraction: "usec", memory: memory)
     case (SO_ATTACH_FILTER, 16) where isSocketLevel, (SO_ATTACH_REUSEPORT_CBPF, 16) where isSocketLevel:
       // struct sock_fprog: how many instructions, and where they are.
-      if let count = memory.value(UInt16.self, at: pointer), let code = memory.value(UInt64.self, at: pointer &+ 8)
+      if let count = memory.value(UInt16.self, at: pointer),
+        let code = memory.value(UInt64.self, at: pointer &+ 8)
       {
         return "{len=\(count), filter=\(Self.pointer(code))}"
       }
