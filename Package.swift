@@ -50,7 +50,10 @@ let lessons = [
 ]
 
 let labs = [
-  "lab-close-wait"
+  "lab-close-wait",
+  "lab-descriptor-limit",
+  "lab-full-accept-queue",
+  "lab-port-taken",
 ]
 
 let wrappers = [

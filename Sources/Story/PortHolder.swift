@@ -13,13 +13,17 @@ extension World {
       return local == wanted || local.isWildcard || wanted.isWildcard
     }
     let cookies = Set(holders.map(\.cookie))
-    if let own = sockets.first(where: { cookies.contains($0.state.cookie) }) {
+    // Where somebody has it besides what is over, that one is the obstacle, whatever is set.
+    let owned = sockets.filter { cookies.contains($0.state.cookie) }
+    if let own = owned.first(where: { !$0.holders.isEmpty }) ?? owned.first {
       let state = own.state.state ?? "?"
       return own.holders.isEmpty
         ? "A connection that is over, once \(own.label.replacing("was ", with: "")) of this program, still has the port, in \(state)"
         : "\(own.label) of this program has the port, in \(state)"
     }
-    guard let other = holders.first else { return nil }
+    guard let other = holders.first(where: { $0.state != TCPState.timeWait.name }) ?? holders.first else {
+      return nil
+    }
     if other.state == TCPState.timeWait.name {
       let left = other.number(.timerRemaining).map { ", for another \($0 / 1000 + 1) s" } ?? ""
       return "What is left of a connection has the port, in TIME_WAIT\(left)"

@@ -573,6 +573,13 @@ private struct ArgumentReader {
       }
     case (SO_RCVTIMEO, 16) where isSocketLevel, (SO_SNDTIMEO, 16) where isSocketLevel:
       return time(pointer, fraction: "usec", memory: memory)
+    case (SO_ATTACH_FILTER, 16) where isSocketLevel, (SO_ATTACH_REUSEPORT_CBPF, 16) where isSocketLevel:
+      // struct sock_fprog: how many instructions, and where they are.
+      if let count = memory.value(UInt16.self, at: pointer),
+        let code = memory.value(UInt64.self, at: pointer &+ 8)
+      {
+        return "{len=\(count), filter=\(Self.pointer(code))}"
+      }
     case (SO_ERROR, 4) where isSocketLevel:
       if let value = int32(0) { return value == 0 ? "[0]" : "[\(ErrorNumber(value).name)]" }
     case (_, 4):

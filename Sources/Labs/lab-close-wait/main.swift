@@ -8,7 +8,7 @@ import LessonSupport
 let lab = begin(
   .lab(
     asks:
-      "Clients come, ask, are answered and go. The server reads to the end, and forgets to close. What is left, and for how long?",
+      "Clients come, say something and go. The server reads to the end, and forgets to close. What is left, and for how long?",
     choices: [
       "nothing: the client has closed, and with that the connection is gone",
       "a socket in TIME_WAIT for each client, for a minute",
@@ -18,44 +18,52 @@ let stream = Int32(SOCK_STREAM.rawValue)
 let (listener, address) = listeningSocket()
 let port = UInt16(bigEndian: address.sin_port)
 
-say("Three clients, one after the other. The server answers each, and reads until the end of its stream.")
-var kept: [Int32] = []
-for _ in 1...3 {
-  kept.append(serve())
+let earlier = remains()  // of others, who had this port before
+
+say("Two clients, one after the other. The server reads until the end of each stream, and that is all.")
+let patience: Int32 = 2  // seconds
+let kept = [serve(), serve(clientWaits: patience)]
+let isClientGone = whileTheClockRuns {
+  wait(atMost: Double(patience) + 2) {
+    TCPRow.all(port: port).count { $0.peerPort == port && $0.state.hasPrefix("FIN_WAIT") } < 2
+  }
+}
+guard isClientGone else { cannotShow("both clients' ends wait for a FIN after \(patience + 2) seconds") }
+let left = TCPRow.all(port: port).filter { $0.localPort == port && $0.state == "CLOSE_WAIT" }
+guard left.count == 2, left.allSatisfy({ $0.timer == .none && $0.inode != 0 }) else {
+  cannotShow("of the server's two ends, \(left.count) are in CLOSE_WAIT with a descriptor and no timer")
 }
 say(
   """
-  Each read has returned 0: the client sends no more. Nothing else happens by itself. The kernel waits for the program to close its
-  end, too, and there is no timer for that.
+  Each read has returned 0: the client sends no more. Its own end waits in FIN_WAIT2 for the server's FIN, but not for ever. The
+  second client's has gone after \(patience) s, its TCP_LINGER2; the first one's goes after \(setting("net/ipv4/tcp_fin_timeout")) s, net.ipv4.tcp_fin_timeout.
   """)
-let left = TCPRow.all(port: port).filter { $0.localPort == port && $0.state == "CLOSE_WAIT" }
-guard left.count == 3, left.allSatisfy({ $0.timer == .none && $0.inode != 0 }) else {
-  cannotShow("of three sockets, \(left.count) are in CLOSE_WAIT without a timer")
-}
 verdict(
   .broken,
   """
-  /proc/net/tcp has \(left.count) sockets in CLOSE_WAIT on port \(port), none with a timer: they stay until the program closes them,
-  or ends. Each holds a descriptor, and this program may have \(limit()).
+  /proc/net/tcp has \(left.count) sockets in CLOSE_WAIT on port \(port), and no timer for either, not even where the client's end is
+  gone. They stay until this program closes them or ends, and each takes one of its \(limit()) descriptors.
   """, truth: 3)
 
-say("The cure: read has returned 0, so close. First those that were forgotten …")
+say(
+  """
+  The cure: read has returned 0, so close. First those that were forgotten. A kernel that still waits for the FIN acknowledges it;
+  one that no longer knows of the connection answers with RST.
+  """)
 for connection in kept { guard close(connection) == 0 else { fail("close") } }
-say("… and then in the loop itself. Three more clients.")
-for _ in 1...3 {
-  let connection = serve()
-  guard close(connection) == 0 else { fail("close") }
-}
+say("Then in the loop itself. A third client:")
+guard close(serve()) == 0 else { fail("close") }
 let isOver = wait(atMost: 2) {
   TCPRow.all(port: port).allSatisfy { ["LISTEN", "TIME_WAIT"].contains($0.state) }
 }
 guard isOver else { cannotShow("there are still sockets that neither listen nor are in TIME_WAIT") }
-let rest = TCPRow.all(port: port).filter { $0.state == "TIME_WAIT" }
+let rest = remains() - earlier
+guard rest > 0 else { cannotShow("the third client has left no TIME_WAIT") }
 verdict(
   .cured,
   """
-  No socket is in CLOSE_WAIT. Of six connections \(rest.count) are left, in TIME_WAIT, all at the clients' side, which closed first:
-  they hold no descriptor, and a timer ends them.
+  No socket is in CLOSE_WAIT, and the server has none but its listener. Of three connections \(rest) are left, in TIME_WAIT, at
+  the side of the clients, which closed first: without a descriptor, and with a timer that ends them.
   """)
 
 func limit() -> Int {
@@ -64,20 +72,27 @@ func limit() -> Int {
   return Int(clamping: limit.rlim_cur)
 }
 
+/// Clients' ends in TIME_WAIT.
+@MainActor func remains() -> Int {
+  TCPRow.all(port: port).count { $0.peerPort == port && $0.state == "TIME_WAIT" }
+}
+
 // --- what lessons 1 to 7 have shown ---
 
 /// One client's visit. Returns the server's end of it.
-func serve() -> Int32 {
+func serve(clientWaits patience: Int32 = 0) -> Int32 {
   var buffer = [UInt8](repeating: 0, count: 100)
   let client = socket(AF_INET, stream, 0)
   guard client >= 0 else { fail("socket") }
+  if patience > 0 {
+    var patience = patience
+    guard setsockopt(client, Int32(IPPROTO_TCP), TCP_LINGER2, &patience, 4) == 0 else { fail("setsockopt") }
+  }
   guard withSockaddr(address, { connect(client, $0, $1) }) == 0 else { fail("connect") }
   let server = accept(listener, nil, nil)
   guard server >= 0 else { fail("accept") }
   guard write(client, "hello", 5) == 5 else { fail("write") }
   guard read(server, &buffer, buffer.count) == 5 else { fail("read") }
-  guard write(server, "world", 5) == 5 else { fail("write") }
-  guard read(client, &buffer, buffer.count) == 5 else { fail("read") }
   guard close(client) == 0 else { fail("close") }
   guard read(server, &buffer, buffer.count) == 0 else { cannotShow("the stream has no end") }
   return server
