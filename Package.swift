@@ -45,7 +45,11 @@ let lessons = [
 ]
 
 let labs = [
-  "lab-close-wait"
+  "lab-broken-pipe",
+  "lab-close-wait",
+  "lab-nagle",
+  "lab-reset",
+  "lab-zero-window",
 ]
 
 let package = Package(
