@@ -23,7 +23,7 @@ if lab.isCopy {
   exit(0)
 }
 
-let stream = Int32(SOCK_STREAM.rawValue)
+let stream = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)  // not for the client, but for its descriptor 0
 let readHangUp = Int16(0x2000)  // POLLRDHUP, which Glibc has under _GNU_SOURCE alone
 var buffer = [UInt8](repeating: 0, count: 100)
 let (listener, address) = listeningSocket()
