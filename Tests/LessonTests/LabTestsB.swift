@@ -8,10 +8,8 @@ import Testing
 @Suite struct LabTestsB {
   static let labs = ["lab-broken-pipe", "lab-nagle", "lab-reset", "lab-zero-window"]
 
-  /// Runs a lab step by step, and looks at its network at some of the pauses, with the lab frozen.
-  ///
-  /// - Parameter look: gets a step that has just been told, and the process whose network it is.
-  /// - Returns: the whole story.
+  /// Runs a lab step by step, and looks at its network at each pause, with the lab frozen: `look` gets the step that has just been
+  /// told, and the process whose network it is. Returns the whole story.
   private func walk(_ lab: String, look: (StoryLine, Int) throws -> Void) throws -> [StoryLine] {
     let program = try Program([Place.product(lab), "--format", "json", "--step"], onTerminal: true)
     var position = try program.waitForTerminal("q: quit")

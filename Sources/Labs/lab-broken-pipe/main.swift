@@ -23,7 +23,8 @@ if lab.isCopy {
   exit(0)
 }
 
-let stream = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)  // not for the client, but for its descriptor 0
+// Not for the client that is started: that has one of them as its descriptor 0.
+let stream = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
 let readHangUp = Int16(0x2000)  // POLLRDHUP, which Glibc has under _GNU_SOURCE alone
 var buffer = [UInt8](repeating: 0, count: 100)
 let (listener, address) = listeningSocket()

@@ -118,7 +118,8 @@ func connection() -> (client: Int32, server: Int32) {
   let client = socket(AF_INET, stream, 0)
   guard client >= 0 else { fail("socket") }
   guard withSockaddr(address, { connect(client, $0, $1) }) == 0 else { fail("connect") }
-  let server = accept4(listener, nil, nil, Int32(SOCK_NONBLOCK.rawValue))  // so that no write waits for the client
+  // Its write takes what there is room for, and does not wait.
+  let server = accept4(listener, nil, nil, Int32(SOCK_NONBLOCK.rawValue))
   guard server >= 0 else { fail("accept4") }
   return (client, server)
 }
