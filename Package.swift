@@ -50,10 +50,14 @@ let lessons = [
 ]
 
 let labs = [
+  "lab-broken-pipe",
   "lab-close-wait",
   "lab-descriptor-limit",
   "lab-full-accept-queue",
+  "lab-nagle",
   "lab-port-taken",
+  "lab-reset",
+  "lab-zero-window",
 ]
 
 let wrappers = [

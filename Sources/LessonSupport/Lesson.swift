@@ -16,6 +16,9 @@ public struct Lesson: Sendable {
 
   /// Whether whoever dials this server is started by somebody else.
   public var isAlone: Bool { client == nil }
+
+  /// Whether this is the program that the lesson has started beside itself, with `startCopy`.
+  public let isCopy: Bool
 }
 
 /// What a lesson's program is.
@@ -95,8 +98,12 @@ private func syntax(_ name: String, _ role: Role) -> CommandLineSyntax {
 }
 
 private func lesson(_ role: Role, _ arguments: Arguments) throws(Complaint) -> Lesson {
+  // Whatever else an environment has handed down, the parent is known.
+  let starter = getenv(startedBy).flatMap { pid_t(String(cString: $0)) }
+  let parent = starter == getppid() ? starter : nil
   switch role {
-  case .whole, .lab: return Lesson(port: try port(arguments, from: 0), client: nil, server: nil)
+  case .whole, .lab:
+    return Lesson(port: try port(arguments, from: 0), client: nil, server: nil, isCopy: parent != nil)
   case .server(let client):
     if arguments.has("alone"), arguments.has("isolated") {
       throw .usage(
@@ -104,7 +111,8 @@ private func lesson(_ role: Role, _ arguments: Arguments) throws(Complaint) -> L
       )
     }
     return Lesson(
-      port: try port(arguments, from: 0), client: arguments.has("alone") ? nil : client, server: nil)
+      port: try port(arguments, from: 0), client: arguments.has("alone") ? nil : client, server: nil,
+      isCopy: false)
   case .client(let server):
     guard arguments.has("port") else {
       throw .usage(
@@ -116,10 +124,7 @@ private func lesson(_ role: Role, _ arguments: Arguments) throws(Complaint) -> L
         "--isolated has a network of its own, in which no server listens; 'swift run \(server) --isolated' runs both in one"
       )
     }
-    // Whatever else an environment has handed down, the parent is known.
-    let server = getenv(startedBy).flatMap { pid_t(String(cString: $0)) }
-    return Lesson(
-      port: try port(arguments, from: 1), client: nil, server: server == getppid() ? server : nil)
+    return Lesson(port: try port(arguments, from: 1), client: nil, server: parent, isCopy: false)
   }
 }
 

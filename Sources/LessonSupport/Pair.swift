@@ -44,6 +44,17 @@ public func waitForEnd(of process: pid_t) -> Int32 {
 }
 
 extension Lesson {
+  /// Starts this very program once more, beside itself: there `isCopy` is true.
+  ///
+  /// - Parameter input: what it gets as its descriptor 0.
+  /// - Returns: its process id.
+  public func startCopy(input: Int32) -> pid_t {
+    setenv(startedBy, "\(getpid())", 1)
+    defer { unsetenv(startedBy) }
+    let itself = destination(ofLink: "/proc/self/exe")?.split(separator: "/").last.map(String.init)
+    return startBeside(itself ?? "", input: input)
+  }
+
   /// The client that was started, until it has ended.
   nonisolated(unsafe) private static var started: pid_t = 0
 

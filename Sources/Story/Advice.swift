@@ -22,9 +22,10 @@ enum Advice {
       // Flags stand in the fourth argument of these alone.
       let flags: [SystemCall] = [.sendto, .recvfrom]
       let dontWait = flags.contains(call.systemCall) && call.arguments[3] & 0x40 != 0
-      if subject?[.nonBlocking] == .flag(true) || dontWait {
+      if subject?[.nonBlocking] == .flag(true) {
         return "No error: the socket is non-blocking, and the call would have had to wait."
       }
+      if dontWait { return "No error: the call was not to wait (MSG_DONTWAIT), and would have had to." }
       let patience: Field =
         [.accept, .accept4].contains(call.systemCall) || receives(call) ? .receiveTimeout : .sendTimeout
       guard let limit = subject?.number(patience), limit > 0 else { return nil }

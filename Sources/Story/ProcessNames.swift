@@ -7,6 +7,7 @@ import Tracing
 /// "client", once both are there.
 struct ProcessNames {
   private var first: pid_t?
+  private var tool = ""
   private var role: String?
   /// A lesson's program that starts its server, itself the client.
   private var serverName: String?
@@ -14,6 +15,7 @@ struct ProcessNames {
 
   mutating func note(_ opening: StoryItem.Opening) {
     first = opening.process
+    tool = opening.tool
     role = Self.role(opening.tool)
     serverName = role == nil ? "\(opening.tool)-server" : nil
   }
@@ -48,7 +50,13 @@ struct ProcessNames {
   }
 
   func text(_ event: StoryItem.ProcessEvent, of process: pid_t) -> String {
-    guard let name = names[process] else { return event.text(of: "process \(process)") }
+    guard let name = names[process] else {
+      // A lab's second process: where it has been built matters to nobody.
+      if case .executed(let program) = event, program.split(separator: "/").last ?? "" == tool {
+        return "process \(process) becomes \(tool) once more"
+      }
+      return event.text(of: "process \(process)")
+    }
     if case .executed(let program) = event {
       return "process \(process) becomes the \(name), \(program.split(separator: "/").last ?? "")"
     }

@@ -13,19 +13,31 @@ enum Course {
     "lesson16-upgrade", "lesson17-frames", "lesson18-two-servers",
   ]
   static let labs = [
+    "lab-broken-pipe",
     "lab-close-wait",
     "lab-descriptor-limit",
     "lab-full-accept-queue",
+    "lab-nagle",
     "lab-port-taken",
+    "lab-reset",
+    "lab-zero-window",
   ]
   static let all = lessons + labs
   /// Labs that run in a network of their own by themselves.
   static let withOwnNetwork: Set<String> = [
-    "lab-full-accept-queue"
+    "lab-broken-pipe",
+    "lab-full-accept-queue",
+    "lab-nagle",
+    "lab-reset",
+    "lab-zero-window",
   ]
   /// Those of whose runs no two are alike in all: how buffers fill up, and what a timer cuts off, hangs on the time at which each
   /// packet goes out.
-  static let timed: Set = ["lesson6-write", "lesson7-close", "lesson9-echo-server", "lesson12-event-loop"]
+  static let timed: Set = [
+    "lesson6-write", "lesson7-close", "lesson9-echo-server", "lesson12-event-loop",
+    "lab-nagle",
+    "lab-zero-window",
+  ]
   /// Those that several threads or processes take part in: without the narrator they run at the same time.
   static let concurrent: Set = [
     "lesson8-minimal-server", "lesson9-echo-server", "lesson11-threads", "lesson14-contact-book",
@@ -125,13 +137,30 @@ enum Course {
       position = try program.waitForTerminal("q: quit")
       program.press("\n")
     }
-    while let text = try program.line() {
-      let line = try StoryLine(text)
-      guard line.isStep else { continue }
-      position = try program.waitForTerminal("q: quit", from: position)
-      let rows = try SSRow.all(
-        inNetworkOf: Course.withOwnNetwork.contains(lesson) ? line["pid"] as? Int : nil)
-      // While a window is probed, or a SYN sent again, packets come and go at any time.
+    // A step that no pause follows is one of a stretch in which the kernel's clock runs. After the last of it there is a pause, but it
+    // has been told before the kernel had come to rest.
+    var last: StoryLine?
+    var count = 0
+    var process: Int?
+    while case let event = try program.next("q: quit", from: position), event != .end {
+      if case .line(let text) = event {
+        let line = try StoryLine(text)
+        guard line.isStep else { continue }
+        last = line
+        count += 1
+        process = process ?? line["pid"] as? Int
+      }
+      guard case .shown(let end) = event else { continue }
+      position = end
+      let isOfStretch = count > 1
+      count = 0
+      let line = try #require(last)
+      if isOfStretch {
+        program.press("\n")
+        continue
+      }
+      let rows = try SSRow.all(inNetworkOf: Course.withOwnNetwork.contains(lesson) ? process : nil)
+      // While a window is probed, packets come and go at any time.
       let isProbing = line.sockets.contains {
         ($0["timer"] as? [String: Any])?["kind"] as? String == "window probe" || $0.state == "SYN_SENT"
       }

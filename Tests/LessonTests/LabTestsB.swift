@@ -1,0 +1,310 @@
+import Foundation
+import Glibc
+import SystemCalls
+import TestSupport
+import Testing
+
+/// Four labs: their verdicts against what others see of the same kernel, and that they say so where their effect does not occur.
+@Suite struct LabTestsB {
+  static let labs = ["lab-broken-pipe", "lab-nagle", "lab-reset", "lab-zero-window"]
+
+  /// Runs a lab step by step, and looks at its network at each pause, with the lab frozen: `look` gets the step that has just been
+  /// told, and the process whose network it is. Returns the whole story.
+  private func walk(_ lab: String, look: (StoryLine, Int) throws -> Void) throws -> [StoryLine] {
+    let program = try Program([Place.product(lab), "--format", "json", "--step"], onTerminal: true)
+    var position = try program.waitForTerminal("q: quit")
+    program.press("\n")
+    var lines: [StoryLine] = []
+    var process: Int?
+    while case let event = try program.next("q: quit", from: position), event != .end {
+      switch event {
+      case .line(let text):
+        let line = try StoryLine(text)
+        lines.append(line)
+        if line.isStep { process = process ?? line["pid"] as? Int }
+      case .shown(let end):
+        position = end
+        if let step = lines.last(where: \.isStep), let process { try look(step, process) }
+        program.press("\n")
+      case .end: break
+      }
+    }
+    let result = try program.finish()
+    #expect(result.status == 0, "\(result.errors)")
+    return lines
+  }
+
+  /// What the kernel has counted in a process's network, read by Python.
+  private func counters(_ process: Int) throws -> [String: Int] {
+    let script = """
+      import sys
+      for name in "snmp", "netstat":
+          lines = open(f"/proc/{sys.argv[1]}/net/{name}").read().splitlines()
+          for names, numbers in zip(lines[::2], lines[1::2]):
+              names, numbers = names.split(), numbers.split()
+              for one, number in zip(names[1:], numbers[1:]): print(names[0][:-1] + one, number)
+      """
+    let result = try Program.run([try #require(Witness.python), "-c", script, "\(process)"])
+    #expect(result.status == 0, "\(result.errors)")
+    let pairs = result.lines.map { $0.split(separator: " ") }.filter { $0.count == 2 }
+    return Dictionary(uniqueKeysWithValues: pairs.map { (String($0[0]), Int($0[1]) ?? -1) })
+  }
+
+  private func verdict(_ half: String, _ lines: [StoryLine]) throws -> String {
+    let all = lines.filter { $0["half"] as? String == half }
+    #expect(all.count == 1)
+    return try #require(all.first?["verdict"] as? String)
+  }
+
+  private func result(_ step: StoryLine) -> Int? {
+    step.callText.split(separator: "=").last.flatMap { Int($0.trimmingCharacters(in: .whitespaces)) }
+  }
+
+  // --- the verdicts ---
+
+  @Test(.enabled(if: Witness.have("ss", "nsenter") && Witness.havePython)) func resetLosesTheSendQueue()
+    throws
+  {
+    var queues: (send: Int, unread: Int, arrived: Int)?
+    var counts: [[String: Int]] = []
+    let lines = try walk("lab-reset") { step, process in
+      if step.callText.hasPrefix("write(5,"), queues == nil {
+        let rows = try SSRow.all(inNetworkOf: process)
+        let server = try #require(rows.first { $0.state == "ESTABLISHED" && $0.sendQueue > 0 })
+        let client = try #require(rows.first { $0.state == "ESTABLISHED" && $0.local == server.peer })
+        queues = (server.sendQueue, server.receiveQueue, client.receiveQueue)
+      }
+      if step.callText.hasPrefix("close(4)") || step.callText.hasPrefix("close(5)") {
+        counts.append(try counters(process))
+      }
+    }
+    let seen = try #require(queues)
+    let taken = try #require(lines.first { $0.callText.hasPrefix("write(5,") }.flatMap(result))
+    #expect(seen.arrived + seen.send == taken)
+    let broken = try verdict("broken", lines)
+    #expect(broken.contains("write had taken \(taken) bytes of the answer, and \(seen.arrived) came"))
+    #expect(broken.contains("\(seen.send) bytes in its send queue, and \(seen.unread) unread ones"))
+    #expect(try verdict("cured", lines).contains("write had taken \(taken) bytes, and \(taken) came"))
+    // close(5), close(4), and then the cure's close(4), close(5).
+    #expect(counts.map { $0["TcpExtTCPAbortOnClose"] } == [1, 1, 1, 1])
+    #expect(counts.map { $0["TcpOutRsts"] } == [1, 1, 1, 1])
+    #expect(counts.last?["TcpEstabResets"] == 2)
+    let said = lines.compactMap(\.say).filter { $0.hasPrefix("The kernel has counted") }
+    #expect(said.count == 2)
+    #expect(said.first?.firstMatch(of: /TcpOutRsts +\+1\n/) != nil)
+    #expect(said.last?.firstMatch(of: /TcpOutRsts +\+0\n/) != nil)
+  }
+
+  @Test(.enabled(if: Witness.have("ss", "nsenter") && Witness.havePython)) func aBrokenPipeEndsAProgram()
+    throws
+  {
+    var isGone = false
+    var resets: [Int?] = []
+    var states: Set<String> = []
+    var child: Int?
+    let lines = try walk("lab-broken-pipe") { step, process in
+      if let pid = step["pid"] as? Int, pid != process, child == nil { child = pid }
+      if step.callText.hasPrefix("close(4)") {
+        if let child, resets.isEmpty { isGone = kill(pid_t(child), 0) == -1 }
+        resets.append(try counters(process)["TcpOutRsts"])
+      }
+      if step.call == "poll" { states = Set(try SSRow.all(inNetworkOf: process).map(\.state)) }
+    }
+    #expect(isGone)
+    #expect(states.isSuperset(of: ["CLOSE_WAIT", "FIN_WAIT2"]))
+    // One for each pair of writes, none for the poll.
+    #expect(resets == [1, 2, 3, 3])
+    let broken = try verdict("broken", lines)
+    #expect(broken.contains("signal 13, SIGPIPE") && broken.contains("as 141"))
+    #expect(broken.contains("TcpOutRsts has grown by 1:"))
+    #expect(try verdict("cured", lines).contains("TcpOutRsts has grown by 0."))
+    let ends = lines.filter(\.isStep).filter { $0.errno == "EPIPE" }
+    #expect(ends.count == 3)
+  }
+
+  /// The kernel's word for it, told by strace: of three processes one is killed.
+  @Test(.enabled(if: Witness.have("strace"))) func straceSeesTheSignal() throws {
+    try Place.withTemporaryFolder { folder in
+      let strace = try #require(Witness.path("strace"))
+      let file = "\(folder)/strace"
+      let command = [
+        strace, "-f", "-o", file, "-e", "trace=none", Place.product("lab-broken-pipe"), "--bare",
+      ]
+      #expect(try Program.run(inItsOwnNetwork(command)).status == 0)
+      let lines = (text(ofFile: file) ?? "").split(separator: "\n")
+      #expect(lines.filter { $0.contains("+++ killed by SIGPIPE") }.count == 1)
+      #expect(lines.filter { $0.contains("+++ exited with 0") }.count == 2)
+    }
+  }
+
+  @Test(.enabled(if: Witness.have("ss", "nsenter") && Witness.havePython)) func aWindowStaysClosed() throws {
+    var isProbing = false
+    var probes: Int?
+    var over: [SSRow] = []
+    var last: [SSRow] = []
+    let lines = try walk("lab-zero-window") { step, process in
+      if step.callText.hasPrefix("getsockopt(5,") {
+        let row = try SSRow.all(inNetworkOf: process).first { $0.sendQueue > 0 && $0.state == "ESTABLISHED" }
+        isProbing = row?.rest.contains("timer:(persist,") ?? false
+        probes = try counters(process)["TcpExtTCPWinProbe"]
+      }
+      if step.call == "recvfrom" { over = try SSRow.all(inNetworkOf: process) }
+      if step.errno == "ETIMEDOUT" { last = try SSRow.all(inNetworkOf: process) }
+    }
+    #expect(isProbing)
+    #expect(try #require(probes) >= 3)
+    let broken = try verdict("broken", lines)
+    #expect(broken.contains("tcpi_snd_wnd 0, at the server tcpi_rcv_wnd 0."))
+    #expect(broken.contains("tcpi_probes, those without an answer, is 0"))
+    let intervals = broken.matches(of: /(\d+\.\d) s/).compactMap { Double($0.output.1) }
+    #expect(intervals.count == 4)
+    for (one, next) in zip(intervals, intervals.dropFirst()) { #expect((1.5...2.6).contains(next / one)) }
+    // All that was sent has come, when the window was open again.
+    let sent = lines.filter { $0.call == "sendto" }.prefix { $0.errno == nil }.compactMap(result).reduce(0, +)
+    #expect(sent > 0)
+    #expect(try verdict("cured", lines).contains("all \(sent) bytes of \(sent) have come"))
+    #expect(over.allSatisfy { $0.state == "LISTEN" || $0.sendQueue == 0 && $0.receiveQueue == 0 })
+    // Of the second connection the client's end is over, and the server's does not know.
+    let left = last.filter { $0.state != "LISTEN" && $0.state != "TIME_WAIT" }
+    #expect(left.map(\.state) == ["ESTABLISHED"])
+    #expect(try #require(left.first).receiveQueue > 0)
+    #expect(lines.contains { $0.call == "write" && $0.errno == "ETIMEDOUT" })
+  }
+
+  @Test(.enabled(if: Witness.have("ss", "nsenter") && Witness.havePython))
+  func nagleWaitsForTheAcknowledgement() throws {
+    var delayed: [Int?] = []
+    let lines = try walk("lab-nagle") { step, process in
+      if step.call == "setsockopt" { delayed.append(try counters(process)["TcpExtDelayedACKs"]) }
+    }
+    // Before anything was sent; and before TCP_NODELAY.
+    #expect(delayed.count == 2 && delayed.first == 0)
+    let counted = try #require(delayed.last ?? nil)
+    #expect(counted >= 2)
+    let broken = try verdict("broken", lines)
+    #expect(broken.contains("After both writes 10 and 10 bytes were not sent"))
+    for time in try times(broken) { #expect(time >= 35) }
+    let cured = try times(try verdict("cured", lines))
+    #expect(cured.count == 3)
+    #expect(try #require(cured.min()) < 35)
+    // The packets: the body goes out after the acknowledgement of the head, and in the cure before it.
+    let unsent = lines.filter { $0.call == "ioctl" }.map(\.callText)
+    #expect(unsent.filter { $0.contains("[10]") }.count == 2)
+    #expect(unsent.filter { $0.contains("[0]") }.count == 4)
+  }
+
+  private func times(_ text: String) throws -> [Double] {
+    text.matches(of: /(\d+\.\d) ms/).compactMap { Double($0.output.1) }
+  }
+
+  /// strace's clock beside the lab's own: where a request waits, it is the server's recv that waits.
+  @Test(.enabled(if: Witness.have("strace"))) func straceTakesTheTime() throws {
+    try Place.withTemporaryFolder { folder in
+      let strace = try #require(Witness.path("strace"))
+      let file = "\(folder)/strace"
+      let command = [strace, "-T", "-o", file, "-e", "trace=recvfrom", Place.product("lab-nagle"), "--bare"]
+      let run = try Program.run(inItsOwnNetwork(command))
+      #expect(run.status == 0)
+      let waits = (text(ofFile: file) ?? "").split(separator: "\n").compactMap {
+        $0.firstMatch(of: /<(\d+\.\d+)>$/).flatMap { Double($0.output.1) }
+      }
+      #expect(waits.count == 6)
+      let broken = try #require(run.lines.first { $0.hasPrefix("broken: ") })
+      for (wait, time) in zip(waits[1...2], try times(broken)) {
+        #expect(wait >= 0.03)
+        #expect(time >= wait * 1000 - 0.1)
+      }
+      #expect(try #require(waits[3...].min()) < 0.03)
+    }
+  }
+
+  // --- where the effect does not occur ---
+
+  /// A network in which something is otherwise, and no further one can be made: the lab runs in it, with the narrator and without.
+  private func elsewhere(_ change: String, _ command: [String]) throws -> Program.Result {
+    let ip = try #require(Witness.path("ip"))
+    let script =
+      "\(ip) link set lo up && \(change) && echo 0 >/proc/sys/user/max_net_namespaces && exec \"$@\""
+    return try Program.run(["unshare", "-Urn", "/bin/sh", "-c", script, "sh"] + command)
+  }
+
+  private static let changes = [
+    // The whole answer fits into the client's window.
+    ("lab-reset", "echo 4096 6291456 33554432 >/proc/sys/net/ipv4/tcp_rmem", "nothing was lost"),
+    // Every segment is acknowledged at once. See: ip-route(8)
+    (
+      "lab-nagle",
+      "ip route replace local 127.0.0.0/8 dev lo table local quickack 1"
+        + " && ip route replace local 127.0.0.1 dev lo table local quickack 1",
+      "has not waited for a delayed acknowledgement"
+    ),
+    // The first probe would come after nine seconds.
+    (
+      "lab-zero-window",
+      "ip route replace local 127.0.0.0/8 dev lo table local rto_min 9s"
+        + " && ip route replace local 127.0.0.1 dev lo table local rto_min 9s",
+      "has sent no three window probes"
+    ),
+  ]
+
+  @Test(
+    .enabled(if: Isolation.isPossible && Witness.have("unshare", "ip")), arguments: changes, [true, false])
+  func whereTheEffectDoesNotOccur(_ change: (lab: String, change: String, reason: String), isBare: Bool)
+    throws
+  {
+    let result = try elsewhere(change.change, [Place.product(change.lab), isBare ? "--bare" : "--no-step"])
+    #expect(result.status == 1)
+    #expect(result.errors.hasPrefix("\(change.lab): cannot show what this lab is about: "))
+    #expect(result.errors.contains(change.reason), "\(result.errors)")
+    #expect(!result.output.contains("broken: ") && !result.output.contains("cured: "))
+  }
+
+  /// Whoever started it ignores SIGPIPE, and so does what it starts.
+  @Test func whereSIGPIPEIsIgnored() throws {
+    let lab = Place.product("lab-broken-pipe")
+    let result = try Program.run(["/bin/sh", "-c", "trap '' PIPE; exec \"$0\" --bare", lab])
+    #expect(result.status == 1)
+    #expect(result.errors.hasPrefix("lab-broken-pipe: cannot show what this lab is about: "))
+    #expect(result.errors.contains("SIGPIPE did not end it"))
+    #expect(!result.output.contains("broken: "))
+    // The narrator starts it as a shell would.
+    #expect(try Program.run(["/bin/sh", "-c", "trap '' PIPE; exec \"$0\" --no-step", lab]).status == 0)
+  }
+
+  // --- wherever it runs ---
+
+  @Test(.enabled(if: Privilege.isRoot && Isolation.isPossible && Witness.have("setpriv")), arguments: labs)
+  func anOrdinaryUserCanRunIt(lab: String) throws {
+    let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]
+    try Place.withTemporaryFolder { folder in
+      #expect(try Program.run(["/bin/cp", Place.product(lab), folder]).status == 0)
+      let told = try Program.run(user + ["\(folder)/\(lab)", "--format", "json"])
+      #expect(told.status == 0, "\(told.errors)")
+      // In a network of its own, with its packets.
+      #expect(try StoryLine.all(told.output).contains { !$0.packets.isEmpty })
+      #expect(try Program.run(user + ["\(folder)/\(lab)", "--bare"]).status == 0)
+    }
+  }
+
+  @Test(.enabled(if: Isolation.isPossible && Witness.have("unshare")), arguments: labs)
+  func withoutANetworkOfItsOwn(lab: String) throws {
+    let script =
+      "cd /proc/sys/user && echo 0 >max_net_namespaces && echo 0 >max_user_namespaces && exec \"$0\" --no-step"
+    let result = try Program.run(["unshare", "-Ur", "/bin/sh", "-c", script, Place.product(lab)])
+    #expect(result.status == 0, "\(result.errors)")
+    #expect(result.output.components(separatedBy: "No network of its own").count == 2)
+    #expect(result.output.contains("broken: ") && result.output.contains("cured: "))
+  }
+
+  /// Somebody who always answers the same; the lab's own question comes first.
+  @Test(arguments: labs) func aGuessIsJudged(lab: String) throws {
+    let answers = String(repeating: "1\n", count: 200)
+    let result = try Program.run(
+      [Place.product(lab), "--predict", "--no-step", "--format", "json"], input: answers)
+    #expect(result.status == 0, "\(result.errors)")
+    let lines = try StoryLine.all(result.output)
+    let broken = try #require(lines.first { $0["half"] as? String == "broken" })
+    #expect(broken["guess"] != nil && broken["truth"] != nil)
+    #expect(broken["guess"] as? String != broken["truth"] as? String)
+  }
+}
