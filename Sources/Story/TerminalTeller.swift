@@ -241,7 +241,10 @@ public final class TerminalTeller: Teller {
     }
     guard let truth = verdict.truth else { return }
     switch verdict.isRight {
-    case true?: body("  " + Style.good("✓ as you said: \(truth)", color: options.color))
+    case true?:
+      for part in "✓ as you said: \(truth)".wrapped(to: width - 9) {
+        body("  " + Style.good(part, color: options.color))
+      }
     case false?:
       let text = "✗ you said: \(verdict.guess ?? ""); it is: \(truth)"
       for part in text.wrapped(to: width - 9) { body("  " + Style.bad(part, color: options.color)) }

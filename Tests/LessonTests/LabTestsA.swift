@@ -345,6 +345,10 @@ private func rows(_ port: String, inNetworkOf process: Int? = nil) throws -> [SS
       #expect(decided.count == 1)
       let right = lab == "lab-port-taken" ? 2 : 3
       #expect(decided.first?["right"] as? Bool == (answer == right))
+      // In words, no wider than the terminal that they are for.
+      let told = try Program.run(
+        [Place.product(lab), "--predict"], input: input, environment: ["COLUMNS": "80"])
+      #expect(told.lines.allSatisfy { $0.count <= 80 })
     }
   }
 }
