@@ -573,6 +573,11 @@ private struct ArgumentReader {
       }
     case (SO_RCVTIMEO, 16) where isSocketLevel, (SO_SNDTIMEO, 16) where isSocketLevel:
       return time(pointer, fraction: "usec", memory: memory)
+    // struct sock_fprog: how many instructions, and where they are. See: linux/filter.h
+    case (SO_ATTACH_FILTER, 16) where isSocketLevel:
+      if let count = memory.value(UInt16.self, at: pointer), let filter = memory.value(UInt64.self, at: pointer &+ 8) {
+        return "{len=\(count), filter=\(Self.pointer(filter))}"
+      }
     case (SO_ERROR, 4) where isSocketLevel:
       if let value = int32(0) { return value == 0 ? "[0]" : "[\(ErrorNumber(value).name)]" }
     case (_, 4):
