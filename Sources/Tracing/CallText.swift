@@ -575,7 +575,9 @@ private struct ArgumentReader {
       return time(pointer, fraction: "usec", memory: memory)
     // struct sock_fprog: how many instructions, and where they are. See: linux/filter.h
     case (SO_ATTACH_FILTER, 16) where isSocketLevel:
-      if let count = memory.value(UInt16.self, at: pointer), let filter = memory.value(UInt64.self, at: pointer &+ 8) {
+      if let count = memory.value(UInt16.self, at: pointer),
+        let filter = memory.value(UInt64.self, at: pointer &+ 8)
+      {
         return "{len=\(count), filter=\(Self.pointer(filter))}"
       }
     case (SO_ERROR, 4) where isSocketLevel:
