@@ -194,6 +194,29 @@ public final class Program {
     }
   }
 
+  /// What comes next.
+  public enum Event: Equatable {
+    case line(String)
+    /// The terminal has shown a text, up to this position.
+    case shown(Int)
+    case end
+  }
+
+  /// The next line of its standard output; or, where there is none yet, a text that its terminal has shown after byte `position`.
+  public func next(_ text: String, from position: Int, deadline: Double = 30) throws -> Event {
+    let end = Clock.now() + deadline
+    let wanted = Array(text.utf8)
+    while true {
+      if unread.contains(UInt8(ascii: "\n")), let line = try line() { return .line(line) }
+      let seen = terminalBytes
+      if let found = seen.indices.first(where: { $0 >= position && seen[$0...].starts(with: wanted) }) {
+        return .shown(found + wanted.count)
+      }
+      if output < 0 { return .end }
+      try receive(until: end)
+    }
+  }
+
   /// A line of its standard output, where one comes within some seconds.
   public func lineIfAny(within seconds: Double) -> String? { try? line(deadline: seconds) }
 
