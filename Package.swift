@@ -45,7 +45,8 @@ let lessons = [
 ]
 
 let labs = [
-  "lab-close-wait"
+  "lab-close-wait",
+  "lab-half-open",
 ]
 
 let package = Package(

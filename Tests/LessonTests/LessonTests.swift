@@ -14,15 +14,18 @@ enum Course {
   ]
   static let labs = [
     "lab-close-wait",
+    "lab-half-open",
   ]
   static let all = lessons + labs
   /// Labs that run in a network of their own by themselves.
   static let withOwnNetwork: Set<String> = [
+    "lab-half-open",
   ]
   /// Those of whose runs no two are alike in all: how buffers fill up, and what a timer cuts off, hangs on the time at which each
   /// packet goes out.
   static let timed: Set = [
     "lesson6-write", "lesson7-close", "lesson9-echo-server", "lesson12-event-loop",
+    "lab-half-open",
   ]
   /// Those that several threads or processes take part in: without the narrator they run at the same time.
   static let concurrent: Set = [
