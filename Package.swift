@@ -47,6 +47,7 @@ let lessons = [
 let labs = [
   "lab-close-wait",
   "lab-half-open",
+  "lab-self-connect",
 ]
 
 let package = Package(

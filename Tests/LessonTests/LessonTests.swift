@@ -15,11 +15,13 @@ enum Course {
   static let labs = [
     "lab-close-wait",
     "lab-half-open",
+    "lab-self-connect",
   ]
   static let all = lessons + labs
   /// Labs that run in a network of their own by themselves.
   static let withOwnNetwork: Set<String> = [
     "lab-half-open",
+    "lab-self-connect",
   ]
   /// Those of whose runs no two are alike in all: how buffers fill up, and what a timer cuts off, hangs on the time at which each
   /// packet goes out.
