@@ -48,6 +48,7 @@ let labs = [
   "lab-close-wait",
   "lab-half-open",
   "lab-self-connect",
+  "lab-wakeups",
 ]
 
 let package = Package(

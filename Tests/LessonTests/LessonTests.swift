@@ -16,6 +16,7 @@ enum Course {
     "lab-close-wait",
     "lab-half-open",
     "lab-self-connect",
+    "lab-wakeups",
   ]
   static let all = lessons + labs
   /// Labs that run in a network of their own by themselves.
@@ -32,6 +33,7 @@ enum Course {
   /// Those that several threads or processes take part in: without the narrator they run at the same time.
   static let concurrent: Set = [
     "lesson8-minimal-server", "lesson9-echo-server", "lesson11-threads", "lesson14-contact-book",
+    "lab-wakeups",
   ]
 
   /// Lesson 2 binds a port of its own choice, which as root is not refused: it runs where no other test does the same. And a lab that
