@@ -244,7 +244,7 @@ import Testing
   @Test(arguments: labs) func itsQuestionIsAnswered(lab: String) throws {
     let result = try Program.run(
       [Place.product(lab), "--predict", "--format", "json"], input: String(repeating: "1\n", count: 200))
-    #expect(result.status == 0)
+    #expect(result.status == 0, "\(result.errors)")
     let lines = try StoryLine.all(result.output)
     let asked = try #require(lines.firstIndex { $0["experiment"] != nil || $0["choices"] != nil })
     #expect(asked < (lines.firstIndex(where: \.isStep) ?? 0))

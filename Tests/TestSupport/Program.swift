@@ -210,6 +210,8 @@ public final class Program {
       if unread.contains(UInt8(ascii: "\n")), let line = try line() { return .line(line) }
       let seen = terminalBytes
       if let found = seen.indices.first(where: { $0 >= position && seen[$0...].starts(with: wanted) }) {
+        // What was written before that may not have been looked at yet.
+        if try receive(until: Clock.now(), throwing: false) { continue }
         return .shown(found + wanted.count)
       }
       if output < 0 { return .end }

@@ -132,13 +132,13 @@ func switches() -> [Int] {
 
 func awaitSleep() { while !otherThreads().allSatisfy(isAsleep) { usleep(1000) } }
 
-/// How many answers come, until there are enough, or all threads have slept for a third of a second.
+/// How many answers come, until there are enough, or all threads have been seen asleep a hundred times in a row.
 @MainActor func answers(atMost most: Int) -> Int {
-  var (count, quiet) = (0, nanoseconds())
-  while count < most, nanoseconds() - quiet < 300_000_000 {
+  var (count, quiet) = (0, 0)
+  while count < most, quiet < 100 {
     if sem_trywait(answers) == 0 { count += 1 }
-    if !otherThreads().allSatisfy(isAsleep) { quiet = nanoseconds() }
-    usleep(1000)
+    quiet = otherThreads().allSatisfy(isAsleep) ? quiet + 1 : 0
+    usleep(2000)
   }
   return count
 }
