@@ -180,7 +180,7 @@ import Testing
 
   /// The narrator neither makes the effect nor hides it.
   @Test(.enabled(if: Witness.have("strace"))) func wakeUpsAreTheSameWithoutTheNarrator() throws {
-    let threads = try Strace.socketCalls(of: [Place.product("lab-wakeups"), "--bare"])
+    let threads = try Strace.socketCalls(of: [Place.product("lab-wakeups"), "--bare"], within: Course.alone)
     let waits = threads.values.map { calls in calls.filter { $0.hasPrefix("epoll_wait(") } }.filter {
       !$0.isEmpty
     }

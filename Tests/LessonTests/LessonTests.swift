@@ -23,6 +23,7 @@ enum Course {
   static let withOwnNetwork: Set<String> = [
     "lab-half-open",
     "lab-self-connect",
+    "lab-wakeups",
   ]
   /// Those of whose runs no two are alike in all: how buffers fill up, and what a timer cuts off, hangs on the time at which each
   /// packet goes out.

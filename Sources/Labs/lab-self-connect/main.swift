@@ -21,7 +21,7 @@ let localPortRange: Int32 = 51
 let range = settings("net/ipv4/ip_local_port_range")
 guard range.count == 2 else { cannotShow("/proc/sys/net/ipv4/ip_local_port_range has no two numbers") }
 
-say("A server has a fixed port in that range, and nobody else has it. The server is down.")
+say("A server has a fixed port, and nobody else has it. The server is down.")
 let former = tcpSocket()
 var port = lab.port != 0 ? lab.port : someNumber()
 while withSockaddr(loopback(port), { bind(former, $0, $1) }) == -1 {

@@ -11,7 +11,7 @@ let lab = begin(
       "Four threads wait for clients, each in an epoll_wait of its own, for the same listening socket. One client dials. How many threads does the kernel wake?",
     choices: [
       "one: there is one connection to be had", "all four", "none, until one of them calls accept",
-    ]))
+    ], ownNetwork: true))
 let count = 4
 let (listener, address) = listeningSocket()
 
