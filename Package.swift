@@ -54,9 +54,12 @@ let labs = [
   "lab-close-wait",
   "lab-descriptor-limit",
   "lab-full-accept-queue",
+  "lab-half-open",
   "lab-nagle",
   "lab-port-taken",
   "lab-reset",
+  "lab-self-connect",
+  "lab-wakeups",
   "lab-zero-window",
 ]
 

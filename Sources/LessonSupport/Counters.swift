@@ -98,7 +98,11 @@ public struct TCPRow {
 ///
 /// See: ip-sysctl (Documentation/networking/ip-sysctl.rst)
 public func setting(_ name: String) -> Int {
-  let value = text(ofFile: "/proc/sys/\(name)").flatMap { Int($0.prefix { $0 != "\n" && $0 != "\t" }) }
-  guard let value else { cannotShow("/proc/sys/\(name) has no number") }
-  return value
+  guard let first = settings(name).first else { cannotShow("/proc/sys/\(name) has no number") }
+  return first
+}
+
+/// The same where there are several, as in net/ipv4/ip_local_port_range; none where this kernel has no such setting.
+public func settings(_ name: String) -> [Int] {
+  (text(ofFile: "/proc/sys/\(name)") ?? "").split { $0.isWhitespace }.compactMap { Int($0) }
 }

@@ -15,3 +15,11 @@ public func number(_ name: String, in file: String) -> Int {
 
 /// Nanoseconds of CLOCK_MONOTONIC. See: clock_gettime(2)
 public func nanoseconds() -> Int { Int(monotonicNanoseconds()) }
+
+/// The threads of this program besides its first, in the order in which they were started. See: proc_pid_task(5)
+public func otherThreads() -> [pid_t] {
+  (numberedEntries(ofDirectory: "/proc/self/task") ?? []).filter { $0 != getpid() }.sorted()
+}
+
+/// Whether a thread waits for something: it is not on a processor, waits for none, and nobody has stopped it. See: proc_pid_stat(5)
+public func isAsleep(_ thread: pid_t) -> Bool { ProcessStatus(of: thread)?.state == "S" }

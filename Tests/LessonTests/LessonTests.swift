@@ -17,9 +17,12 @@ enum Course {
     "lab-close-wait",
     "lab-descriptor-limit",
     "lab-full-accept-queue",
+    "lab-half-open",
     "lab-nagle",
     "lab-port-taken",
     "lab-reset",
+    "lab-self-connect",
+    "lab-wakeups",
     "lab-zero-window",
   ]
   static let all = lessons + labs
@@ -27,20 +30,25 @@ enum Course {
   static let withOwnNetwork: Set<String> = [
     "lab-broken-pipe",
     "lab-full-accept-queue",
+    "lab-half-open",
     "lab-nagle",
     "lab-reset",
+    "lab-self-connect",
+    "lab-wakeups",
     "lab-zero-window",
   ]
   /// Those of whose runs no two are alike in all: how buffers fill up, and what a timer cuts off, hangs on the time at which each
   /// packet goes out.
   static let timed: Set = [
     "lesson6-write", "lesson7-close", "lesson9-echo-server", "lesson12-event-loop",
+    "lab-half-open",
     "lab-nagle",
     "lab-zero-window",
   ]
   /// Those that several threads or processes take part in: without the narrator they run at the same time.
   static let concurrent: Set = [
     "lesson8-minimal-server", "lesson9-echo-server", "lesson11-threads", "lesson14-contact-book",
+    "lab-wakeups",
   ]
 
   /// Lesson 2 binds a port of its own choice, which as root is not refused: it runs where no other test does the same. And a lab that
@@ -100,6 +108,7 @@ enum Course {
     let calls = calls.filter { !$0.contains("ERESTARTSYS") }
     let plain = calls.map { call in
       masked(call).replacing(/(TIMEO_OLD, ).*(, 16)/) { "\($0.1)…\($0.2)" }
+        .replacing("0x33 /* IP_??? */", with: "IP_LOCAL_PORT_RANGE")  // strace knows it from 6.4 on
         .replacing(/^(write.*, N\) = )N$/) { "\($0.1)some" }
     }
     return plain.indices.filter { $0 == 0 || !plain[$0].hasSuffix("= some") || plain[$0] != plain[$0 - 1] }
@@ -227,7 +236,7 @@ enum Course {
       ("bytes_sent", "bytesSent"), ("bytes_received", "bytesReceived"), ("segs_out", "segmentsSent"),
       ("segs_in", "segmentsReceived"), ("snd_wnd", "sendWindow"),
     ] {
-      if isProbing, name.hasPrefix("segs") { continue }
+      if isProbing, name.hasPrefix("segs") || name == "cwnd" { continue }
       // What a socket sends again, at any time, is counted again, and it sends less at a time then.
       let sendsAgain = found.rest.contains(" bytes_retrans:") || found.state == "SYN_SENT"
       if sendsAgain, name.hasPrefix("segs") || name == "bytes_sent" || name == "cwnd" { continue }

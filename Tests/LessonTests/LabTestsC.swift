@@ -1,0 +1,350 @@
+import Foundation
+import Glibc
+import SystemCalls
+import TestSupport
+import Testing
+
+/// The labs on a peer that vanishes, a socket that connects to itself, and wake-ups: their verdicts, against `ss`, `strace` and what
+/// Python reads in /proc; and what they say where the effect does not occur.
+@Suite struct LabTestsC {
+  static let labs = ["lab-half-open", "lab-self-connect", "lab-wakeups"]
+
+  // --- half open ---
+
+  @Test(.enabled(if: Witness.have("ss", "nsenter") && Witness.havePython))
+  func aHalfOpenConnectionIsWhatSSSays() throws {
+    let run = try LabRun("lab-half-open")
+    let broken = try run.pause { $0.isVerdict("broken") }
+    let (server, rows) = (try #require(run.listener), try SSRow.all(inNetworkOf: run.network))
+    let own = rows.filter { $0.local == server && $0.state == "ESTABLISHED" }
+    // Of four servers' ends two are left: one that nobody looks after, and one that sends again.
+    #expect(own.count == 2)
+    let silent = try #require(own.first { !$0.rest.contains("timer:(") })
+    #expect(!rows.contains { $0.local == silent.peer }, "its client is still there")
+    #expect(silent.sendQueue == 0)
+    let trying = try #require(own.first { $0.rest.contains("timer:(on,") })
+    #expect(trying.sendQueue == 5)
+    // "timer:(on,1.2sec,3)"; meanwhile it may have run out once more.
+    let again = try #require(
+      trying.rest.firstMatch(of: /timer:\(on,[^,]*,(\d+)\)/).flatMap { Int($0.output.1) })
+    let told = try #require(broken.firstMatch(of: /run out (\d+) times/).flatMap { Int($0.output.1) })
+    #expect((told...told + 2).contains(again))
+    // The sum that the manual has for the default of 15 attempts.
+    #expect(broken.contains("15 times (tcp_retries2), or 924 s"))
+    // In a network of its own the kernel has counted nothing but this, and what it has sent again meanwhile.
+    for name in ["TcpRetransSegs", "TcpExtTCPTimeouts", "TcpExtTCPKeepAlive", "TcpExtTCPMinTTLDrop"] {
+      let said = try #require(
+        run.said.joined(separator: "\n").firstMatch(of: try Regex("\(name) +\\+(\\d+)")))
+      let number = try #require(said.output[1].substring.flatMap { Int($0) })
+      #expect((number...number + 3).contains(try run.counter(name)), "\(name)")
+    }
+    // Which connections the kernel has ended, the other clients' ends do not know.
+    #expect(rows.filter { $0.peer == server && $0.state == "ESTABLISHED" }.count == 3)
+
+    let cured = try run.pause { $0.isVerdict("cured") }
+    let after = try SSRow.all(inNetworkOf: run.network)
+    #expect(try run.counter("TcpExtTCPAbortOnTimeout") == 2)
+    #expect(cured.contains("TcpExtTCPAbortOnTimeout +2"))
+    #expect(after.filter { $0.local == server && $0.state == "ESTABLISHED" }.map(\.peer) == [trying.peer])
+    #expect(after.first { $0.local == trying.peer }?.receiveQueue == 4)
+    // A second and another one, and 1000 ms: not before, and what came later the machine was busy with.
+    let times = cured.matches(of: /after (\d+) ms/).compactMap { Int($0.output.1) }
+    #expect(times.count == 2 && times[0] >= 1990 && times[1] >= 990, "\(cured)")
+    #expect(try run.finish() == 0)
+  }
+
+  /// The errors are what strace sees, too.
+  @Test(.enabled(if: Witness.have("strace"))) func straceSeesTheErrors() throws {
+    let calls = try Strace.socketCalls(
+      of: [Place.product("lab-half-open"), "--bare"], within: Course.alone
+    ).flatMap(\.value)
+    let failed = calls.filter { $0.contains("= -1 ") }
+    #expect(failed.count == 3)
+    #expect(failed.filter { $0.hasPrefix("read(") && $0.contains("ETIMEDOUT") }.count == 2)
+    #expect(failed.filter { $0.hasPrefix("read(") && $0.contains("ECONNRESET") }.count == 1)
+  }
+
+  /// A kernel that gives up after one attempt: whoever sends needs no cure, and the lab says that it cannot show one.
+  @Test(.enabled(if: Privilege.isRoot && Witness.have("unshare", "ip")), arguments: [true, false])
+  func aHastyKernelIsNotHalfOpen(bare: Bool) throws {
+    // Under the narrator the lab would make a network of its own, with settings of its own, were it not refused.
+    let script = """
+      ip link set lo up && echo 1 >/proc/sys/net/ipv4/tcp_retries2 && echo 0 >/proc/sys/user/max_net_namespaces && exec "$0" "$1"
+      """
+    let result = try Program.run([
+      "unshare", "-Urn", "/bin/sh", "-c", script, Place.product("lab-half-open"),
+      bare ? "--bare" : "--no-step",
+    ])
+    #expect(result.status == 1)
+    #expect(
+      result.errors.contains("cannot show what this lab is about: poll has heard of"), "\(result.errors)")
+    #expect(!result.output.contains("broken:"))
+  }
+
+  // --- self connect ---
+
+  @Test(.enabled(if: Witness.have("ss", "nsenter"))) func aSelfConnectionIsOneSocket() throws {
+    let run = try LabRun("lab-self-connect")
+    let broken = try run.pause { $0.isVerdict("broken") }
+    let rows = try SSRow.all(inNetworkOf: run.network).filter { $0.state == "ESTABLISHED" }
+    #expect(rows.count == 1)
+    let only = try #require(rows.first)
+    #expect(only.local == only.peer)
+    let port = try #require(only.local.split(separator: ":").last)
+    #expect(broken.contains("ESTABLISHED, from port \(port) to port \(port)"))
+    #expect(broken.contains("1 row "))
+
+    let cured = try run.pause { $0.isVerdict("cured") }
+    let after = try SSRow.all(inNetworkOf: run.network)
+    #expect(after.contains { $0.state == "LISTEN" && $0.local == "127.0.0.1:\(port)" })
+    let ends = after.filter { $0.state == "ESTABLISHED" }
+    #expect(ends.count == 2 && ends.allSatisfy { $0.local != $0.peer })
+    #expect(Set(ends.map(\.local)) == Set(ends.map(\.peer)))
+    #expect(!after.contains { $0.state == "TIME_WAIT" })
+    #expect(cured.contains("listens on port \(port)") && cured.contains("2 rows"))
+    #expect(try run.finish() == 0)
+  }
+
+  /// A port outside the range: the effect is not there, with a narrator or without, and nothing is said to be broken.
+  @Test(.enabled(if: Privilege.isRoot && Witness.have("unshare", "ip")), arguments: ["--no-step", "--bare"])
+  func outsideTheRangeThereIsNoSelfConnection(option: String) throws {
+    let range = try #require(text(ofFile: "/proc/sys/net/ipv4/ip_local_port_range"))
+    let low = try #require(range.split(whereSeparator: \.isWhitespace).first.flatMap { Int($0) })
+    let result = try Program.run(
+      inItsOwnNetwork([Place.product("lab-self-connect"), "--port", "\(low - 2)", option]))
+    #expect(result.status == 1)
+    #expect(
+      result.errors.contains("cannot show what this lab is about: connect was refused"), "\(result.errors)")
+    #expect(!result.output.contains("broken:"))
+  }
+
+  /// So it is where the administrator has moved the range, and where the port was reserved for its server.
+  @Test(
+    .enabled(if: Privilege.isRoot && Witness.have("unshare", "ip")),
+    arguments: [
+      "echo 40000 41000 >/proc/sys/net/ipv4/ip_local_port_range",
+      "echo 50000 >/proc/sys/net/ipv4/ip_local_reserved_ports",
+    ])
+  func theServersCureHelps(command: String) throws {
+    let script = "ip link set lo up && \(command) && exec \"$0\" --bare --port 50000"
+    let result = try Program.run([
+      "unshare", "-n", "/bin/sh", "-c", script, Place.product("lab-self-connect"),
+    ])
+    #expect(result.status == 1)
+    #expect(result.errors.contains("cannot show what this lab is about"), "\(result.errors)")
+    #expect(!result.output.contains("broken:"))
+  }
+
+  /// What the text says of dials that nobody narrows, by a client that is none of ours.
+  @Test(.enabled(if: Privilege.isRoot && Witness.havePython && Witness.have("unshare", "ip")))
+  func plainDialsGetThere() throws {
+    let script = """
+      import socket
+      for dial in range(400000):
+          client = socket.socket()
+          try: client.connect(("127.0.0.1", 50000)); break
+          except ConnectionRefusedError: client.close()
+      print(client.getsockname() == client.getpeername() == ("127.0.0.1", 50000))
+      """
+    let result = try Program.run(inItsOwnNetwork([try #require(Witness.python), "-c", script]))
+    #expect(result.output == "True\n", "\(result.errors)")
+  }
+
+  // --- wake-ups ---
+
+  /// Who was woken, Python reads at the pauses; who got something, the story has and strace has.
+  @Test(.enabled(if: Witness.havePython)) func wakeUpsAreWhatPythonCounts() throws {
+    let run = try LabRun("lab-wakeups")
+    _ = try run.pause { $0.call == "socket" && $0["result"] as? Int == 8 }
+    let asleep = try run.switches()
+    #expect(asleep.count == 4)
+    let broken = try run.pause { $0.isVerdict("broken") }
+    let woken = try run.switches().filter { $0.value > asleep[$0.key] ?? .max }.count
+    #expect(woken == 4)
+    #expect(broken.contains("For one connection \(woken) of 4 threads were woken"))
+    #expect(run.results("epoll_wait") == ["1", "1", "1", "1"])
+    #expect(run.results("accept4") == ["9", "EAGAIN", "EAGAIN", "EAGAIN"])
+
+    _ = try run.pause { $0.call == "socket" && $0["result"] as? Int == 10 }
+    let again = try run.switches()
+    _ = try run.pause { $0.call == "epoll_wait" }
+    // The next pause is at the socket of the second client.
+    _ = try run.pause { $0.call == "socket" }
+    let one = try run.switches().filter { $0.value > again[$0.key] ?? .max }.count
+    #expect(one == 1)
+    let cured = try run.pause { $0.isVerdict("cured") }
+    #expect(cured.contains("one connection woke \(one) of 4 threads"))
+    #expect(run.results("accept4").dropFirst(4).allSatisfy { $0 != "EAGAIN" })
+    #expect(try run.finish() == 0)
+  }
+
+  /// The narrator neither makes the effect nor hides it.
+  @Test(.enabled(if: Witness.have("strace"))) func wakeUpsAreTheSameWithoutTheNarrator() throws {
+    let threads = try Strace.socketCalls(of: [Place.product("lab-wakeups"), "--bare"], within: Course.alone)
+    let waits = threads.values.map { calls in calls.filter { $0.hasPrefix("epoll_wait(") } }.filter {
+      !$0.isEmpty
+    }
+    #expect(waits.count == 4 && waits.allSatisfy { $0.count == 2 })
+    let accepts = threads.values.flatMap { calls in calls.filter { $0.hasPrefix("accept4(") } }
+    #expect(accepts.count == 8)
+    #expect(accepts.filter { $0.contains("EAGAIN") }.count == 3)
+  }
+
+  /// Somebody else has the same listening socket, and is quicker: nobody gets anything, and the lab does not pretend.
+  @Test(.enabled(if: Witness.havePython)) func aStolenConnectionIsNoProof() throws {
+    let run = try LabRun("lab-wakeups")
+    _ = try run.pause { line in line.call == "epoll_wait" && run.results("epoll_wait").count == 4 }
+    // The program stands before its first accept4.
+    let script = """
+      import ctypes, os, socket, sys
+      process = os.pidfd_open(int(sys.argv[1]))
+      libc = ctypes.CDLL(None, use_errno=True)
+      number = libc.syscall(438, process, 3, 0)
+      if number < 0: sys.exit(os.strerror(ctypes.get_errno()))
+      socket.socket(fileno=number).accept()
+      """
+    let thief = try Program.run([try #require(Witness.python), "-c", script, "\(run.process)"])
+    #expect(thief.status == 0, "\(thief.errors)")
+    #expect(try run.finish() == 1)
+    #expect(
+      run.errors.contains(
+        "cannot show what this lab is about: of 4 threads 0 have accepted the one connection"))
+    #expect(!run.isBroken)
+  }
+
+  // --- all of them ---
+
+  @Test(.enabled(if: Privilege.isRoot && Witness.have("setpriv")), arguments: labs, ["--no-step", "--bare"])
+  func anOrdinaryUserCanRunIt(lab: String, option: String) throws {
+    try Place.withTemporaryFolder { folder in
+      #expect(try Program.run(["/bin/cp", Place.product(lab), folder]).status == 0)
+      let result = try Program.run([
+        "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "\(folder)/\(lab)",
+        option,
+      ])
+      #expect(result.status == 0, "\(result.errors)")
+      #expect(result.output.contains("broken:") && result.output.contains("cured:"))
+    }
+  }
+
+  /// Without a network of its own it works, too, and one line says what differs.
+  @Test(.enabled(if: Witness.have("unshare", "ip")), arguments: labs) func whereNamespacesAreRefused(
+    lab: String
+  ) throws {
+    let script = """
+      ip link set lo up && cd /proc/sys/user && echo 0 >max_net_namespaces && echo 0 >max_user_namespaces && exec "$0"
+      """
+    let result = try Program.run(["unshare", "-Urn", "/bin/sh", "-c", script, Place.product(lab)])
+    #expect(result.status == 0, "\(result.errors)")
+    #expect(result.output.contains("cured:"))
+    #expect(result.output.contains("No network of its own") == Course.withOwnNetwork.contains(lab))
+  }
+
+  /// Asked first, and answered by the run.
+  @Test(arguments: labs) func itsQuestionIsAnswered(lab: String) throws {
+    let result = try Program.run(
+      [Place.product(lab), "--predict", "--format", "json"], input: String(repeating: "1\n", count: 200))
+    #expect(result.status == 0, "\(result.errors)")
+    let lines = try StoryLine.all(result.output)
+    let asked = try #require(lines.firstIndex { $0["experiment"] != nil || $0["choices"] != nil })
+    #expect(asked < (lines.firstIndex(where: \.isStep) ?? 0))
+    let broken = try #require(lines.first { $0.isVerdict("broken") })
+    #expect(broken["right"] as? Bool == false)
+  }
+}
+
+extension StoryLine {
+  func isVerdict(_ half: String) -> Bool { self["verdict"] != nil && self["half"] as? String == half }
+}
+
+/// A lab that is gone through with a key a step, and waits wherever a test wants to ask somebody else.
+private final class LabRun {
+  /// It has ended before what was waited for.
+  struct Ended: Error { let errors: String }
+
+  private let program: Program
+  private let lab: String
+  private var position = 0
+  private var isPaused = true
+  private(set) var steps: [StoryLine] = []
+  private(set) var said: [String] = []
+  private(set) var isBroken = false
+
+  init(_ lab: String) throws {
+    self.lab = lab
+    program = try Program([Place.product(lab), "--format", "json", "--step"], onTerminal: true)
+    // It asks something first.
+    position = try program.waitForTerminal("q: quit")
+  }
+
+  /// Goes on to the first pause after a line, and returns that line's verdict, if it is one.
+  func pause(_ isWanted: (StoryLine) -> Bool) throws -> String {
+    var found: StoryLine?
+    while true {
+      if isPaused { program.press("\n") }
+      isPaused = false
+      switch try program.next("q: quit", from: position) {
+      case .line(let text):
+        let line = try StoryLine(text)
+        if line.isStep { steps.append(line) }
+        if let words = line.say { said.append(words) }
+        if line.isVerdict("broken") { isBroken = true }
+        if found == nil, isWanted(line) { found = line }
+      case .shown(let end):
+        (position, isPaused) = (end, true)
+        if let found { return found.verdictText ?? "" }
+      case .end: throw Ended(errors: errors)
+      }
+    }
+  }
+
+  /// Lets it run to its end. Returns its exit status.
+  func finish() throws -> Int32 {
+    program.press("c")
+    return try program.finish().status
+  }
+
+  var errors: String { String(decoding: program.errorBytes, as: UTF8.self) }
+  var process: Int { steps.last?["pid"] as? Int ?? 0 }
+  /// Whose network namespace it runs in, where it has one of its own.
+  var network: Int? { Course.withOwnNetwork.contains(lab) ? process : nil }
+  var listener: String? { steps.last { $0.call == "listen" }?.sockets.first { $0.state == "LISTEN" }?.local }
+
+  /// What each call of that name has returned: a number, or errno's name.
+  func results(_ call: String) -> [String] {
+    steps.filter { $0.call == call }.map { $0.errno ?? "\($0["result"] as? Int ?? -1)" }
+  }
+
+  /// What the kernel has counted since the namespace was made, as Python reads it.
+  func counter(_ name: String) throws -> Int {
+    let script = """
+      import sys
+      for file in "snmp", "netstat":
+          lines = open("/proc/%s/net/%s" % (sys.argv[1], file)).read().splitlines()
+          for names, numbers in zip(lines[::2], lines[1::2]):
+              prefix = names.split(":")[0]
+              for key, value in zip(names.split()[1:], numbers.split()[1:]):
+                  if prefix + key == sys.argv[2]: print(value)
+      """
+    let result = try Program.run([try #require(Witness.python), "-c", script, "\(process)", name])
+    return try #require(Int(result.lines.first ?? ""), "\(result.errors)")
+  }
+
+  /// How often each thread but the first has given up the processor of its own accord, as Python reads it.
+  func switches() throws -> [Int: Int] {
+    let script = """
+      import os, re, sys
+      process = sys.argv[1]
+      for thread in os.listdir("/proc/%s/task" % process):
+          if thread == process: continue
+          status = open("/proc/%s/task/%s/status" % (process, thread)).read()
+          print(thread, re.search(r"^voluntary_ctxt_switches:\\s*(\\d+)", status, re.M).group(1))
+      """
+    let result = try Program.run([try #require(Witness.python), "-c", script, "\(process)"])
+    let pairs = result.lines.compactMap { line -> (Int, Int)? in
+      let numbers = line.split(separator: " ").compactMap { Int($0) }
+      return numbers.count == 2 ? (numbers[0], numbers[1]) : nil
+    }
+    return Dictionary(pairs) { $1 }
+  }
+}
