@@ -184,13 +184,13 @@ import Testing
     let broken = try verdict("broken", lines)
     #expect(broken.contains("After both writes 10 and 10 bytes were not sent"))
     for time in try times(broken) { #expect(time >= 35) }
+    // How long it takes under a narrator hangs on him; `straceTakesTheTime` looks at that.
     let cured = try times(try verdict("cured", lines))
     #expect(cured.count == 3)
-    #expect(try #require(cured.min()) < 35)
     // The packets: the body goes out after the acknowledgement of the head, and in the cure before it.
     let unsent = lines.filter { $0.call == "ioctl" }.map(\.callText)
-    #expect(unsent.filter { $0.contains("[10]") }.count == 2)
-    #expect(unsent.filter { $0.contains("[0]") }.count == 4)
+    #expect(unsent.filter { $0.contains("[10]") }.count >= 2)
+    #expect(unsent.suffix(3).allSatisfy { $0.contains("[0]") })
   }
 
   private func times(_ text: String) throws -> [Double] {
@@ -208,13 +208,13 @@ import Testing
       let waits = (text(ofFile: file) ?? "").split(separator: "\n").compactMap {
         $0.firstMatch(of: /<(\d+\.\d+)>$/).flatMap { Double($0.output.1) }
       }
-      #expect(waits.count == 6)
+      // The first, two that wait, three in the cure; or more, where something else held one up.
+      #expect(waits.count >= 6)
       let broken = try #require(run.lines.first { $0.hasPrefix("broken: ") })
-      for (wait, time) in zip(waits[1...2], try times(broken)) {
-        #expect(wait >= 0.03)
-        #expect(time >= wait * 1000 - 0.1)
-      }
-      #expect(try #require(waits[3...].min()) < 0.03)
+      let told = try times(broken)
+      #expect(told.count == 2)
+      for time in told { #expect(waits.contains { $0 >= 0.03 && $0 * 1000 <= time + 0.1 }) }
+      #expect(try #require(waits.suffix(3).min()) < 0.03)
     }
   }
 
