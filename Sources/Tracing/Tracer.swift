@@ -367,6 +367,9 @@ public final class Tracer {
   /// The processes that are followed.
   public var processes: [pid_t] { tables.keys.sorted() }
 
+  /// How many threads were followed at the same time, at most.
+  public private(set) var mostThreads = 0
+
   /// How many threads are followed, of all processes together.
   public var threadCount: Int { threads.count }
 
@@ -517,6 +520,7 @@ public final class Tracer {
 
   private func register(thread: pid_t, process: pid_t) {
     threads[thread] = Thread(process: process)
+    mostThreads = max(mostThreads, threads.count)
     if tables[process] == nil { tables[process] = DescriptorTable(process: process) }
   }
 

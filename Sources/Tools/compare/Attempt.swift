@@ -24,22 +24,39 @@ struct Attempt {
   /// - Parameter progress: is told what is being tried.
   static func all(_ place: Place, progress: (String) -> Void) throws -> [Attempt] {
     var attempts: [Attempt] = []
-    for line in try output(of: [place.program("Attempts"), "--list"]).lines {
+    let list = try output(of: [place.program("Attempts"), "--list"])
+    guard list.end == 0 else {
+      throw Failure(
+        "wrapper-Attempts does not list what it tries: \(list.end.flatMap(Child.failure) ?? "it has not ended")"
+      )
+    }
+    for line in list.lines {
       let parts = line.split(separator: "\t", maxSplits: 1).map(String.init)
       guard parts.count == 2 else { continue }
       progress(parts[0])
       attempts.append(
         Attempt(name: parts[0], way: .run, expected: parts[1], outcome: try run(parts[0], place)))
     }
-    guard let folder = place.package.map({ "\($0)/Sources/Wrappers/NotThere" }) else { return attempts }
+    guard let package = place.package else {
+      printToStandardError(
+        "\(name): what does not compile is not tried: its sources are not beside this program\n")
+      return attempts
+    }
+    let folder = "\(package)/Sources/Wrappers/NotThere"
+    // One that is known to compile tells whether the compiler works at all.
+    progress("the compiler")
+    let trouble = try compile("\(package)/Sources/Wrappers/FileHandle/main.swift", []).map {
+      "not tried: swiftc \($0)"
+    }
     for name in files(of: folder) {
       progress(name)
       let path = "\(folder)/\(name).swift"
       let expected = text(ofFile: path)?.split(separator: "\n").first.map {
         String($0.drop { $0 == "/" || $0 == " " })
       }
-      attempts.append(
-        Attempt(name: name, way: .compile, expected: expected ?? "", outcome: try compile(path)))
+      let outcome =
+        try trouble ?? compile(path, ["-parse-as-library", "-module-name", "NotThere"]) ?? "it compiles"
+      attempts.append(Attempt(name: name, way: .compile, expected: expected ?? "", outcome: outcome))
     }
     return attempts
   }
@@ -56,19 +73,21 @@ struct Attempt {
     return result.lines.last ?? "it said nothing"
   }
 
-  /// The compiler's first error; or that there was none, which is worth knowing, too.
-  private static func compile(_ path: String) throws -> String {
+  /// The compiler's first error in a file; nil where it has none. See: swiftc --help
+  private static func compile(_ path: String, _ options: [String]) throws -> String? {
     let result: (lines: [String], end: Int32?)
     do throws(SystemCallError) {
-      result = try output(of: ["swiftc", "-typecheck", "-parse-as-library", "-module-name", "NotThere", path])
+      result = try output(of: ["swiftc", "-typecheck"] + options + [path])
     } catch {
-      return "not tried: the compiler, swiftc, cannot be started (\(error.errno)); is it in PATH?"
+      return "cannot be started (\(error.errno)); is it in PATH?"
     }
-    let error = result.lines.first { $0.contains(" error: ") }
-    if let error, let place = error.firstRange(of: " error: ") {
-      return "error: \(error[place.upperBound...])"
-    }
-    return result.end == 0 ? "it compiles" : "swiftc failed without an error's text"
+    guard let end = result.end else { return "had not ended after 10 s, and was ended" }
+    if end == 0 { return nil }
+    let sign = " error: "
+    let error = result.lines.first { $0.hasPrefix("\(path):") && $0.contains(sign) }
+    if let error, let place = error.firstRange(of: sign) { return "error: \(error[place.upperBound...])" }
+    let other = result.lines.first { $0.contains("error: ") } ?? Child.failure(end) ?? ""
+    return "failed for another reason: \(other)"
   }
 
   /// What a program prints, and how it ended: nil where it had not after ten seconds.

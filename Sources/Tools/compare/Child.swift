@@ -32,7 +32,13 @@ final class Child {
     sigemptyset(&defaults)
     sigaddset(&defaults, SIGPIPE)
     posix_spawnattr_setsigdefault(&attributes, &defaults)
-    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGDEF))
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK))
+    // A signal in the middle of this would leave the other behind.
+    var (all, before) = (sigset_t(), sigset_t())
+    sigfillset(&all)
+    pthread_sigmask(SIG_SETMASK, &all, &before)
+    defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
+    posix_spawnattr_setsigmask(&attributes, &before)
     var words: [UnsafeMutablePointer<CChar>?] = command.map { strdup($0) } + [nil]
     defer { for word in words { free(word) } }
     var process: pid_t = 0
@@ -49,15 +55,15 @@ final class Child {
       kill(process, SIGKILL)
       _ = wait(atMost: 10)
     }
-    Self.running = 0
   }
 
   /// A signal that ends this program ends what it has started, too.
   static func endWithThisProgram() {
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
+    for signal in Tracer.ownSignals {
       Glibc.signal(signal) { number in
         // Nothing but what signal-safety(7) allows.
         if Child.running > 0 { kill(Child.running, SIGKILL) }
+        Progress.clearAtSignal()
         _exit(128 + number)
       }
     }
@@ -78,6 +84,8 @@ final class Child {
           $0 &+ UInt64(clamping: $1.tv_sec) &* 1_000_000_000 &+ UInt64(clamping: $1.tv_usec) &* 1000
         }
         end = (status, time)
+        // Its number may become another's.
+        Self.running = 0
         return end
       }
       if monotonicNanoseconds() >= deadline { return nil }
@@ -86,24 +94,29 @@ final class Child {
   }
 
   /// The processor time that it has taken so far, all threads together, in nanoseconds. See: clock_getcpuclockid(3)
-  var processorTime: UInt64 {
+  func processorTime() throws -> UInt64 {
     var clock = clockid_t()
     var time = timespec()
-    guard clock_getcpuclockid(process, &clock) == 0, clock_gettime(clock, &time) == 0 else { return 0 }
+    guard clock_getcpuclockid(process, &clock) == 0, clock_gettime(clock, &time) == 0 else {
+      throw Failure("its processor time cannot be read")
+    }
     return UInt64(clamping: time.tv_sec) &* 1_000_000_000 &+ UInt64(clamping: time.tv_nsec)
   }
 
-  /// The port on which it listens, as soon as it does; nil where it has ended, or after ten seconds.
-  func listeningPort(_ kernel: Kernel) -> UInt16? {
+  /// The port on which it listens, as soon as it does.
+  func listeningPort(_ kernel: Kernel) throws -> UInt16 {
     let deadline = monotonicNanoseconds() &+ 10_000_000_000
-    while monotonicNanoseconds() < deadline, wait(atMost: 0) == nil {
-      for number in numberedEntries(ofDirectory: "/proc/\(process)/fd") ?? [] where number > 2 {
+    while monotonicNanoseconds() < deadline {
+      if let end = wait(atMost: 0) {
+        throw Failure("it ended before it listened: \(Self.failure(end.status) ?? "exit status 0")")
+      }
+      for number in numberedEntries(ofDirectory: "/proc/\(process)/fd") ?? [] {
         let state = kernel.socket(descriptor: number, of: process)
         if let state, state.isListening, let port = state.local?.port { return port }
       }
       usleep(200)
     }
-    return nil
+    throw Failure("it did not begin to listen in 10 s")
   }
 
   /// How it ended, in words; nil for exit status 0.

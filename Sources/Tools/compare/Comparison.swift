@@ -32,10 +32,13 @@ struct Comparison {
     }
     progress.total = pairs.count * (1 + runs)
     var observations: [Observation] = []
+    var failures = Failures()
     do {
       for (wrapper, job) in pairs {
         progress.advance("\(wrapper.name), \(job.rawValue): following it")
-        observations.append(try Observer(wrapper, job: job, place: place).run())
+        try failures.note(wrapper, job) {
+          observations.append(try Observer(wrapper, job: job, place: place).run())
+        }
       }
     } catch let refusal as Refusal {
       progress.clear()
@@ -43,8 +46,14 @@ struct Comparison {
         "\(name): no calls and states are shown, since no program may be followed here (\(refusal.error)); does a container "
           + "forbid ptrace, or does somebody follow this one?\n")
     }
+    if let refusal = observations.lazy.compactMap(\.refusal).first {
+      progress.clear()
+      printToStandardError(
+        "\(name): options and flags are not shown, since \(refusal.call) was refused (\(refusal.errno.name)), as Docker's "
+          + "default profile does\n")
+    }
     Child.endWithThisProgram()
-    let figures = try measure(pairs, progress)
+    let figures = try measure(pairs, progress, &failures)
     if isJSON {
       for own in observations { write(own.json.line + "\n") }
       for (wrapper, job) in pairs {
@@ -57,10 +66,12 @@ struct Comparison {
         // The calls of `open` are those of `echo`, without the bytes.
         if own.job == .open, jobs.contains(.echo) { continue }
         progress.clear()
-        write(page.text(own, beside: raw, figures[key]))
+        let others = own.job == .echo ? figures[Self.key(own.wrapper, .open)].map { [(Job.open, $0)] } : nil
+        write(page.text(own, beside: raw, (figures[key].map { [(own.job, $0)] } ?? []) + (others ?? [])))
       }
     }
     if !isJSON { write(page.summary(pairs, observations, figures, runs: runs)) }
+    write(isJSON ? failures.lines : page.text(failures))
     if triesAttempts {
       let attempts = try Attempt.all(place) { progress.show("trying \($0)") }
       progress.clear()
@@ -71,23 +82,34 @@ struct Comparison {
       }
     }
     output.flush()
-    return output.failure == nil ? ExitStatus.success : ExitStatus.outputClosed
+    if let failure = output.failure {
+      if failure.rawValue == EPIPE { return ExitStatus.outputClosed }
+      throw Complaint("the comparison could not be written: \(failure)")
+    }
+    return failures.all.isEmpty ? ExitStatus.success : ExitStatus.failure
   }
 
   /// All programs in turn, and again from the beginning; raw right before each of them, since a machine's speed changes.
-  private func measure(_ pairs: [(wrapper: Wrapper, job: Job)], _ progress: Progress) throws -> [String:
-    Figures]
-  {
+  private func measure(
+    _ pairs: [(wrapper: Wrapper, job: Job)], _ progress: Progress, _ failures: inout Failures
+  ) throws -> [String: Figures] {
     let kernel = Kernel()
     var figures: [String: Figures] = [:]
     for run in 0..<runs {
       for (wrapper, job) in pairs {
         progress.advance("\(wrapper.name), \(job.rawValue): timing it, \(run + 1) of \(runs)")
-        if wrapper.isRaw { continue }
-        let raw = try Measurement(wrapper.raw, job: job, place: place, kernel: kernel)
-        let own = try Measurement(wrapper, job: job, place: place, kernel: kernel)
-        figures[Self.key(wrapper, job), default: Figures()].raw.append(raw)
-        figures[Self.key(wrapper, job), default: Figures()].own.append(own)
+        // Whoever has failed once is not waited for again.
+        if wrapper.isRaw || failures.has(wrapper, job) || failures.has(wrapper.raw, job) { continue }
+        var raw: Measurement?
+        try failures.note(wrapper.raw, job) {
+          raw = try Measurement(wrapper.raw, job: job, place: place, kernel: kernel)
+        }
+        guard let raw else { continue }
+        try failures.note(wrapper, job) {
+          let own = try Measurement(wrapper, job: job, place: place, kernel: kernel)
+          figures[Self.key(wrapper, job), default: Figures()].raw.append(raw)
+          figures[Self.key(wrapper, job), default: Figures()].own.append(own)
+        }
       }
     }
     return figures
@@ -99,11 +121,39 @@ struct Comparison {
   }
 }
 
+/// What programs did instead of their job. The others are shown all the same.
+struct Failures {
+  private(set) var all: [(wrapper: Wrapper, job: Job, reason: String)] = []
+
+  func has(_ wrapper: Wrapper, _ job: Job) -> Bool {
+    all.contains { $0.wrapper.name == wrapper.name && $0.job == job }
+  }
+
+  /// - Throws: what concerns all programs: that nobody may be followed, or that this one is to end.
+  mutating func note(_ wrapper: Wrapper, _ job: Job, _ body: () throws -> Void) throws {
+    do { try body() } catch let error where !(error is Refusal || error is Interrupted) {
+      all.append((wrapper, job, "\(error)"))
+    }
+  }
+}
+
 /// One line at a terminal that says what is being done, and goes away.
 final class Progress {
   var total = 0
   private var done = 0
-  private let isShown = Terminal(descriptor: STDERR_FILENO).isTerminal
+  private let isShown: Bool
+  nonisolated(unsafe) private static var isAnyShown = false
+
+  init() {
+    let isDumb = getenv("TERM").map { String(cString: $0) == "dumb" } ?? true
+    isShown = Terminal(descriptor: STDERR_FILENO).isTerminal && !isDumb
+    Self.isAnyShown = isShown
+  }
+
+  /// As `clear`, for a signal handler: one write. See: signal-safety(7)
+  static func clearAtSignal() {
+    if isAnyShown { _ = Glibc.write(STDERR_FILENO, "\r\u{1b}[K", 4) }
+  }
 
   func advance(_ what: String) {
     done += 1

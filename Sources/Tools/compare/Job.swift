@@ -57,8 +57,8 @@ struct Wrapper: Sendable {
     Wrapper(name: "DispatchIO", about: "DispatchIO channels", isServer: true),
     rawClient,
     Wrapper(name: "URLSession", about: "URLSession.data(from:)", isServer: false),
-    Wrapper(name: "DataContentsOf", about: "Data(contentsOf:)", isServer: false),
-    Wrapper(name: "FileHandleClient", about: "raw connect, then FileHandle, readToEnd", isServer: false),
+    Wrapper(name: "DataContentsOf", about: "Data(contentsOf:), a connection each", isServer: false),
+    Wrapper(name: "FileHandleClient", about: "FileHandle, readToEnd, a connection each", isServer: false),
   ]
 }
 

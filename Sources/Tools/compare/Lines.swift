@@ -14,6 +14,8 @@ extension Observation {
       .init(
         "descriptorKinds",
         .object(kinds.sorted { $0.key < $1.key }.map { .init($0.key, .number($0.value)) })),
+      .init("leftOpen", .array(leftOpen.map { .number($0) })),
+      .init("optionsRefused", .string(refusal.map { "\($0)" })),
       .init("residentKiB", .number(resident)), .init("anonymousKiB", .number(anonymous)),
     ])
   }
@@ -82,6 +84,18 @@ extension Figures {
               } ?? .null)
           })),
     ])
+  }
+}
+
+extension Failures {
+  /// A line each.
+  var lines: String {
+    all.map { wrapper, job, reason in
+      JSON.object([
+        .init("failed", .string(wrapper.name)), .init("job", .string(job.rawValue)),
+        .init("reason", .string(reason)),
+      ]).line + "\n"
+    }.joined()
   }
 }
 

@@ -17,10 +17,11 @@ struct Measurement {
   static let roundTrips = 10_000
   /// Not counted: the processor's caches, and the allocator's, are filled in them.
   static let warmUp = 500
-  /// One that is so slow makes fewer round trips, in nanoseconds for all of them.
-  static let patience: UInt64 = 1_500_000_000
+  /// One so slow that the warm-up's number is not reached in the short time makes no more, in nanoseconds.
+  static let shortPatience: UInt64 = 500_000_000
+  static let patience: UInt64 = 5_000_000_000
   static let requests = 300
-  static let starts = 10
+  static let starts = 6
 
   /// What so many are called.
   static func counted(_ count: Int, _ job: Job) -> String {
@@ -60,7 +61,7 @@ struct Measurement {
       let start = monotonicNanoseconds()
       let (child, port) = try server(wrapper, place, kernel)
       close(try connectedSocket(to: port))
-      processorTime &+= try end(child, wrapper)
+      processorTime &+= try end(child)
       times.append(monotonicNanoseconds() &- start)
     }
     return Measurement(times, processorTime: processorTime)
@@ -78,27 +79,29 @@ struct Measurement {
     var buffer = message
     var times: [UInt64] = []
     times.reserveCapacity(roundTrips)
-    var processorTime: UInt64 = 0
-    var deadline = monotonicNanoseconds() &+ patience
-    for trip in -warmUp..<roundTrips {
+    func pass() throws -> UInt64 {
       let start = monotonicNanoseconds()
-      if start > deadline, trip < 0 || !times.isEmpty { if trip < 0 { continue } else { break } }
-      if trip == 0 {
-        processorTime = child.processorTime
-        deadline = start &+ patience
-      }
       guard send(connection, message, messageSize, Int32(MSG_NOSIGNAL)) == messageSize else {
-        throw SystemCallError(call: "send", asked: "to \(wrapper.name)", errno: .last)
+        throw SystemCallError(call: "send", asked: "a message", errno: .last)
       }
-      guard recv(connection, &buffer, messageSize, Int32(MSG_WAITALL)) == messageSize, buffer == message
-      else {
-        throw Failure("\(wrapper.name) did not send back what it was sent within 5 s")
+      guard recv(connection, &buffer, messageSize, Int32(MSG_WAITALL)) == messageSize else {
+        throw Failure("it did not send all back in 5 s")
       }
-      if trip >= 0 { times.append(monotonicNanoseconds() &- start) }
+      guard buffer == message else { throw Failure("it sent back something else than it was sent") }
+      return monotonicNanoseconds() &- start
     }
-    processorTime = child.processorTime &- processorTime
+    var start = monotonicNanoseconds()
+    func elapsed() -> UInt64 { monotonicNanoseconds() &- start }
+    for _ in 0..<warmUp where elapsed() < shortPatience { _ = try pass() }
+    let before = try child.processorTime()
+    start = monotonicNanoseconds()
+    repeat {
+      times.append(try pass())
+    } while times.count < roundTrips
+      && (times.count > warmUp || elapsed() < shortPatience) && elapsed() < patience
+    let processorTime = try child.processorTime() &- before
     shutdown(connection, Int32(SHUT_WR))
-    _ = try end(child, wrapper)
+    _ = try end(child)
     return Measurement(times, processorTime: processorTime)
   }
 
@@ -109,37 +112,34 @@ struct Measurement {
       place.program(wrapper.name), "http://127.0.0.1:\(server.port)/", "\(requests + 1)",
     ])
     var readings: [UInt64] = []
-    server.onRequest = { readings.append(child.processorTime) }
+    server.onRequest = { if let time = try? child.processorTime() { readings.append(time) } }
     let deadline = monotonicNanoseconds() &+ 20_000_000_000
     while child.wait(atMost: 0) == nil {
       server.wait(milliseconds: 10)
       try server.step()
       guard monotonicNanoseconds() < deadline else {
-        throw Failure("\(wrapper.name) did not get its \(requests + 1) pages in 20 s")
+        throw Failure("it did not get its \(requests + 1) pages in 20 s")
       }
     }
-    _ = try end(child, wrapper)
+    _ = try end(child)
     let times = zip(server.arrivals.dropFirst(), server.answers).map { $0 &- $1 }
     guard times.count >= requests, let first = readings.first, let last = readings.last else {
-      throw Failure("\(wrapper.name) made \(server.arrivals.count) requests of \(requests + 1)")
+      throw Failure("it made \(server.arrivals.count) requests of \(requests + 1)")
     }
     return Measurement(times, processorTime: last &- first)
   }
 
   private static func server(_ wrapper: Wrapper, _ place: Place, _ kernel: Kernel) throws -> (Child, UInt16) {
     let child = try Child([place.program(wrapper.name)])
-    guard let port = child.listeningPort(kernel) else {
-      throw Failure("\(wrapper.name) did not begin to listen within 10 s, or has ended before")
-    }
-    return (child, port)
+    return (child, try child.listeningPort(kernel))
   }
 
   /// Waits for the program's end. Returns the processor time that it took in all.
-  private static func end(_ child: Child, _ wrapper: Wrapper) throws -> UInt64 {
+  private static func end(_ child: Child) throws -> UInt64 {
     guard let end = child.wait(atMost: 10) else {
-      throw Failure("\(wrapper.name) has not ended, 10 s after its client had gone")
+      throw Failure("it has not ended, 10 s after its client had gone")
     }
-    if let failure = Child.failure(end.status) { throw Failure("\(wrapper.name) failed: \(failure)") }
+    if let failure = Child.failure(end.status) { throw Failure(failure) }
     return end.processorTime
   }
 }
@@ -152,7 +152,7 @@ struct Figures {
   enum Figure: String, CaseIterable {
     case median = "p50"
     case slow = "p99"
-    case processorTime = "processor time"
+    case processorTime
   }
 
   /// A ratio, and from where to where it went in the single runs.
@@ -160,6 +160,7 @@ struct Figures {
     let median: Double
     let least: Double
     let most: Double
+    let runs: Int
   }
 
   /// How many times raw's it is; nil where nothing was measured.
@@ -167,7 +168,8 @@ struct Figures {
     let ratios = zip(own, raw).map { Double($0[figure]) / Double(max(1, $1[figure])) }.sorted()
     guard let least = ratios.first, let most = ratios.last else { return nil }
     return Ratio(
-      median: (ratios[(ratios.count - 1) / 2] + ratios[ratios.count / 2]) / 2, least: least, most: most)
+      median: (ratios[(ratios.count - 1) / 2] + ratios[ratios.count / 2]) / 2, least: least, most: most,
+      runs: ratios.count)
   }
 
   /// The median of its runs, in nanoseconds.

@@ -40,12 +40,16 @@ struct Observation {
   let command: [String]
   var calls: [ObservedCall] = []
   var states: [ObservedState] = []
-  /// At the same time.
+  /// At the same time, at most.
   var threads = 0
-  /// At the same time, besides the three standard ones.
+  /// At the same time, at most, besides the three standard ones; as seen after its calls.
   var descriptors = 0
-  /// What they led to, at any time: "socket", "anon_inode:[eventpoll]", "pipe".
+  /// What those led to: "socket", "eventpoll", "pipe".
   var kinds: [String: Int] = [:]
+  /// Descriptors of the job's sockets that it had when it ended: the kernel has closed them.
+  var leftOpen: [Int32] = []
+  /// Why options could not be read, where that was so.
+  var refusal: SystemCallError?
   /// Peak of the resident set, in KiB, as of its last call: VmHWM of /proc/PID/status.
   var resident = 0
   /// Peak of what it has allocated itself and that is resident, in KiB, as seen at its calls: RssAnon of /proc/PID/status.
@@ -56,7 +60,7 @@ struct Observation {
 
   /// What the kernel had of a socket when it was ready for use: the listener at `listen`, the connection at `accept` or `connect`.
   func state(of role: Role, at stage: Stage) -> SocketState? {
-    states.last { $0.role == role && $0.stage == stage }?.state
+    states.first { $0.role == role && $0.stage == stage }?.state
   }
 }
 
@@ -67,13 +71,11 @@ final class Observer {
   private var observation: Observation
   private let client: EchoClient?
   private let server: HTTPServer?
-  private var roles: [Int32: Role] = [:]
-  /// The TCP sockets that it has made; there may be others, a pair by which it wakes itself up.
-  private var streams: Set<Int32> = []
+  /// The TCP sockets that its descriptors lead to, and how far each has come. There may be others, a pair by which it wakes itself up.
+  private var held: [Int32: (role: Role, stage: Stage)] = [:]
   /// Calls that wait for something, or prepare for it, until it is known what.
   private var undecided: [(call: Call, text: CallText.Finished, short: CallText.Finished, role: Role?)] = []
   private var reached: Stage = .open
-  private var seen: Set<String> = []
   /// Of the calls that have not returned: what they were given is written over by what they give.
   private var texts: [pid_t: (CallText, CallText)] = [:]
 
@@ -114,6 +116,7 @@ final class Observer {
       case .returned(let call): note(call)
       case .ending(let process) where process == tracer.process:
         measure(process)
+        observation.leftOpen = held.keys.sorted()
       case .ended(let process, let end) where process == tracer.process: observation.end = end
       case .interrupted(let signal, _): throw Interrupted(signal: signal)
       default: break
@@ -122,14 +125,14 @@ final class Observer {
       try client?.step()
       try server?.step()
       guard monotonicNanoseconds() < deadline else {
-        throw Failure("\(observation.wrapper.name) did not end its job \(observation.job.rawValue) in 20 s")
+        throw Failure("it did not end in 20 s")
       }
     }
     decide(.close)
-    guard observation.end == .exited(0) else {
-      throw Failure("\(observation.command.joined(separator: " ")) failed: \(describe(observation.end))")
-    }
-    if let client, !client.isDone { throw Failure("\(observation.wrapper.name) ended before its client did") }
+    observation.threads = tracer.mostThreads
+    observation.refusal = kernel.duplicateRefusal
+    guard observation.end == .exited(0) else { throw Failure(describe(observation.end)) }
+    if let client, !client.isDone { throw Failure("it ended before its client did") }
     return observation
   }
 
@@ -142,24 +145,23 @@ final class Observer {
     let memory = ProcessMemory(process: call.thread)
     let text = full.finished(result: result, memory: memory)
     let short = shortened.finished(result: result, memory: memory)
-    var role = call.descriptor.flatMap { roles[$0] }
-    let milestone = milestone(call, &role)
+    let descriptor = call.descriptor ?? -1
+    // A socket that is closed has no role any more once it is.
+    let before = held[descriptor]
+    let milestone = milestone(call, descriptor)
+    let role = (held[descriptor] ?? before)?.role
     if let milestone {
       // What was waited for has come.
       decide(milestone)
-      reached = milestone
+      if milestone != .close { reached = milestone }
       observation.calls.append(
         ObservedCall(stage: milestone, call: call, text: text, shortText: short, role: role))
-    } else if Self.waits(call.systemCall) {
+    } else if waits(call) {
       undecided.append((call, text, short, role))
     } else {
       // To set something up belongs to what has made it.
       observation.calls.append(
-        ObservedCall(stage: reached, call: call, text: text, shortText: short, role: role))
-    }
-    if call.systemCall == .close, call.error == nil {
-      roles[call.arguments.int(0)] = nil
-      streams.remove(call.arguments.int(0))
+        ObservedCall(stage: before?.stage ?? reached, call: call, text: text, shortText: short, role: role))
     }
     measure(call.process)
     read(of: call.process)
@@ -174,47 +176,51 @@ final class Observer {
   }
 
   /// The stage that a call begins, where it is one that every program has to make.
-  private func milestone(_ call: Call, _ role: inout Role?) -> Stage? {
-    let descriptor = call.descriptor ?? -1
+  private func milestone(_ call: Call, _ descriptor: Int32) -> Stage? {
     switch call.systemCall {
     case .socket:
       let isStream = call.arguments.int(1) & 0xf == Int32(SOCK_STREAM.rawValue)
       guard isStream, [AF_INET, AF_INET6].contains(call.arguments.int(0)) else { return nil }
-      if let made = call.newDescriptor { streams.insert(made) }
+      if let made = call.newDescriptor {
+        held[made] = (observation.job.isServers ? .listener : .connection, .open)
+      }
       return .open
-    case .bind:
-      guard streams.contains(descriptor) else { return nil }
-      roles[descriptor] = .listener
-      role = .listener
-      return .bind
-    case .listen:
-      roles[descriptor] = .listener
-      role = .listener
-      return .listen
-    case .connect:
-      // Whatever else it asks, a name server say, is no part of the job.
-      guard streams.contains(descriptor) else { return nil }
-      roles[descriptor] = .connection
-      role = .connection
-      return .connect
+    case .bind: return reach(.bind, descriptor)
+    case .listen: return reach(.listen, descriptor)
+    case .connect: return reach(.connect, descriptor)
     case .accept, .accept4:
-      if let made = call.newDescriptor { roles[made] = .connection }
+      guard held[descriptor]?.role == .listener else { return nil }
+      if let made = call.newDescriptor { held[made] = (.connection, .accept) }
       return .accept
     case .dup, .dup2, .dup3, .fcntl:
-      if let made = call.newDescriptor, let role { roles[made] = role }
+      if let made = call.newDescriptor { held[made] = held[descriptor] }
       return nil
-    case .read, .readv, .preadv2, .recvfrom, .recvmsg: return role == .connection ? .read : nil
-    case .write, .writev, .pwritev2, .sendto, .sendmsg: return role == .connection ? .write : nil
-    case .shutdown, .close: return role == nil ? nil : .close
+    case .read, .readv, .preadv2, .recvfrom, .recvmsg:
+      return held[descriptor]?.role == .connection ? .read : nil
+    case .write, .writev, .pwritev2, .sendto, .sendmsg:
+      return held[descriptor]?.role == .connection ? .write : nil
+    case .shutdown: return held[descriptor] == nil ? nil : .close
+    case .close: return held.removeValue(forKey: descriptor) == nil ? nil : .close
     default: return nil
     }
   }
 
-  private static func waits(_ call: SystemCall) -> Bool {
-    switch call {
+  private func reach(_ stage: Stage, _ descriptor: Int32) -> Stage? {
+    // Whatever else it asks, a name server say, is no part of the job.
+    guard held[descriptor] != nil else { return nil }
+    held[descriptor]?.stage = stage
+    return stage
+  }
+
+  /// Whether a call waits for something, or prepares for it, or asks how much is there.
+  private func waits(_ call: Call) -> Bool {
+    switch call.systemCall {
     case .poll, .ppoll, .select, .pselect6, .epollCreate, .epollCreate1, .epollCtl, .epollWait, .epollPwait,
-      .epollPwait2, .eventfd2, .timerfdCreate, .timerfdSettime, .signalfd4, .restartSyscall, .read, .write:
-      true  // (Reads and writes that are here are those of an eventfd, or of a pair of its own.)
+      .epollPwait2, .eventfd2, .timerfdCreate, .timerfdSettime, .signalfd4, .restartSyscall:
+      true
+    // Those of a socket of the job's are no such: they are of an eventfd, or of a pair by which it wakes itself up.
+    case .read, .write, .close: true
+    case .ioctl: [Int32(truncatingIfNeeded: FIONREAD), Int32(TIOCOUTQ)].contains(call.arguments.int(1))
     default: false
     }
   }
@@ -223,11 +229,11 @@ final class Observer {
 
   /// The states of the program's sockets, as they are after this stage so far.
   private func read(of process: pid_t) {
-    for (descriptor, role) in roles {
+    for (descriptor, socket) in held.sorted(by: { $0.key < $1.key }) {
       guard let state = kernel.socket(descriptor: descriptor, of: process) else { continue }
-      observation.states.removeAll { $0.stage == reached && $0.descriptor == descriptor }
-      observation.states.append(
-        ObservedState(stage: reached, role: role, descriptor: descriptor, state: state))
+      let place = observation.states.firstIndex { $0.stage == reached && $0.descriptor == descriptor }
+      let new = ObservedState(stage: reached, role: socket.role, descriptor: descriptor, state: state)
+      if let place { observation.states[place] = new } else { observation.states.append(new) }
     }
   }
 
@@ -239,14 +245,14 @@ final class Observer {
   }
 
   private func measure(_ process: pid_t) {
-    observation.threads = max(observation.threads, tracer.threadCount)
     let numbers = (numberedEntries(ofDirectory: "/proc/\(process)/fd") ?? []).filter { $0 > 2 }
-    observation.descriptors = max(observation.descriptors, numbers.count)
-    for number in numbers {
-      guard let link = destination(ofLink: "/proc/\(process)/fd/\(number)"),
-        seen.insert("\(number) \(link)").inserted
-      else { continue }
-      observation.kinds[kind(of: link), default: 0] += 1
+    if numbers.count > observation.descriptors {
+      observation.descriptors = numbers.count
+      observation.kinds = [:]
+      for number in numbers {
+        guard let link = destination(ofLink: "/proc/\(process)/fd/\(number)") else { continue }
+        observation.kinds[kind(of: link), default: 0] += 1
+      }
     }
     let status = ProcessStatus(of: process)
     observation.anonymous = max(observation.anonymous, status?.number("RssAnon") ?? 0)

@@ -12,7 +12,8 @@ struct Page {
 
   // --- one wrapper beside raw ---
 
-  func text(_ own: Observation, beside raw: Observation, _ figures: Figures?) -> String {
+  func text(_ own: Observation, beside raw: Observation, _ figures: [(job: Job, figures: Figures)]) -> String
+  {
     var lines = ["", heading("\(own.wrapper.name) · \(own.job.rawValue)", own.wrapper.about), ""]
     lines.append(row("", [raw.wrapper.name], [own.wrapper.name], style: .heading))
     for stage in own.job.stages {
@@ -21,15 +22,15 @@ struct Page {
       let same = left.map(Self.comparable) == right.map(Self.comparable)
       lines.append(row(stage.rawValue, callLines(left), same ? ["the same"] : callLines(right)))
     }
+    if !raw.leftOpen.isEmpty || !own.leftOpen.isEmpty {
+      lines.append(row("still open", [Self.list(raw.leftOpen)], [Self.list(own.leftOpen)]))
+    }
     lines += stateLines(raw, own)
     lines += ["", row("costs", [], [], style: .heading)]
     lines.append(row("threads", ["\(raw.threads)"], ["\(own.threads)"]))
     lines.append(row("fds", descriptors(raw), descriptors(own)))
     lines.append(row("memory", memory(raw), memory(own)))
-    if let figures {
-      lines.append("")
-      lines += figureLines(figures, own)
-    }
+    for (job, figures) in figures { lines += [""] + figureLines(figures, job) }
     return lines.joined(separator: "\n") + "\n"
   }
 
@@ -94,15 +95,23 @@ struct Page {
     var description: String { count == 1 ? text : "\(text) ×\(count)" }
   }
 
-  /// A call without what differs from run to run: the descriptor and the port, but not the address.
+  private static func list(_ descriptors: [Int32]) -> String {
+    descriptors.isEmpty ? "–" : descriptors.map { "fd \($0)" }.joined(separator: ", ")
+  }
+
+  /// A call without what differs from run to run: its descriptor by its role, and the port, but not the address; its result where that
+  /// is a new descriptor.
   private static func comparable(_ call: ObservedCall) -> String {
-    call.shortText.line.replacing(/^(\w+\()\d+/) { "\($0.output.1)N" }.replacing(/:\d+/, with: ":N")
-      .replacing(/= \d+$/, with: "= N")
+    let text = call.shortText.line.replacing(/^(\w+\()\d+/) { "\($0.output.1)\(call.role?.rawValue ?? "fd")" }
+      .replacing(/:\d+/, with: ":N")
+    return call.call.newDescriptor == nil ? text : text.replacing(#/ = \d+$/#, with: " = fd")
   }
 
   // --- the state that is left ---
 
-  private static let always: [Field] = [.local, .backlog, .nonBlocking, .closeOnExec, .reuseAddress]
+  private static let always: [Field] = [
+    .local, .backlog, .nonBlocking, .closeOnExec, .reuseAddress, .receiveBuffer, .sendBuffer,
+  ]
 
   private func stateLines(_ raw: Observation, _ own: Observation) -> [String] {
     var lines: [String] = []
@@ -151,13 +160,13 @@ struct Page {
     ["\(Self.mebibytes(observation.resident)) at the peak, \(Self.mebibytes(observation.anonymous)) its own"]
   }
 
-  private func figureLines(_ figures: Figures, _ own: Observation) -> [String] {
+  private func figureLines(_ figures: Figures, _ job: Job) -> [String] {
     func counts(_ measurements: [Measurement]) -> String {
       let counts = measurements.map(\.count).sorted()
-      return "\(measurements.count) × \(Measurement.counted(counts.first ?? 0, own.job))"
+      return "\(measurements.count) × \(Measurement.counted(counts.first ?? 0, job))"
     }
     var lines = [
-      row("time", [own.job.measured], [""], style: .heading),
+      row("time", [job.measured], [""], style: .heading),
       row("", [counts(figures.raw)], [counts(figures.own)]),
     ]
     for figure in Figures.Figure.allCases {
@@ -166,10 +175,19 @@ struct Page {
       else { continue }
       lines.append(
         row(
-          figure == .processorTime ? "CPU" : figure.rawValue, [Self.time(left)],
+          Self.name(figure, job), [Self.time(left)],
           ["\(Self.time(right))  \(Self.ratio(ratio))"]))
     }
     return lines
+  }
+
+  /// Of six starts the slowest is all that there is to say.
+  private static func name(_ figure: Figures.Figure, _ job: Job) -> String {
+    switch figure {
+    case .processorTime: "CPU"
+    case .slow where job == .open: "slowest"
+    case .median, .slow: figure.rawValue
+    }
   }
 
   // --- all of them ---
@@ -186,11 +204,20 @@ struct Page {
       let title = "\(job.rawValue): \(job.measured); times raw's, median of \(counted(runs, "run"))"
       lines += [""] + title.wrapped(to: width - 2).map { " " + Style.strong($0, color: color) }
       let names = wrappers.map(\.name.count).max() ?? 0
-      var columns = ["calls", "threads", "fds", "MiB", "p50", "p99", "CPU"]
+      var columns =
+        ["calls", "threads", "fds", "MiB"] + Figures.Figure.allCases.map { Self.name($0, job) }
       // Where there is no room for all, what was measured goes before what was counted.
       if observations.isEmpty || width < names + 1 + columns.count * 8 { columns.removeFirst(4) }
-      let room = min(8, max(5, (width - names - 2) / columns.count))
-      lines.append(" " + "".padded(to: names) + columns.map { $0.paddedLeft(to: room) }.joined())
+      let room = max(1, min(8, (width - 1) / columns.count) - 1)
+      // And where there is none for that either, a name has a line of its own.
+      let isNarrow = width < names + 1 + columns.count * 8
+      let start = isNarrow ? 0 : names
+      func line(_ name: String, _ cells: [String]) -> [String] {
+        let figures = cells.map { " " + $0.paddedLeft(to: room) }.joined()
+        return isNarrow && !name.isEmpty
+          ? [" " + name, " " + figures] : [" " + name.padded(to: start) + figures]
+      }
+      lines += line("", columns)
       for wrapper in wrappers {
         let row = observations.first { $0.job == job && $0.wrapper.name == wrapper.name }
         let figures = figures[Comparison.key(wrapper, job)]
@@ -202,21 +229,30 @@ struct Page {
           Self.tenths(Double(row?.resident ?? 0) / 1024),
           ratio(.median), ratio(.slow), ratio(.processorTime),
         ].suffix(columns.count)
-        lines.append(" " + wrapper.name.padded(to: names) + cells.map { $0.paddedLeft(to: room) }.joined())
+        lines += line(wrapper.name, Array(cells))
       }
     }
     if lines.isEmpty { return "" }
     var legend =
-      "calls: that concern sockets, or what is waited for beside them; threads, fds: at the same time, at most; "
-      + "MiB: resident, at the peak. "
+      "calls: that concern sockets, or what is waited for beside them; threads, fds: at the same time, at most, the "
+      + "latter as seen after those calls; MiB: resident, at the peak. How much the ratios differ from run to run stands above. "
     if observations.isEmpty { legend = "" }
     #if DEBUG
-      legend += "The programs' own code was built for debugging: swift run -c release compare has it optimised."
+      legend +=
+        "The programs' own code was built for debugging: swift run -c release compare has it optimised."
     #endif
     if !legend.isEmpty {
       lines += [""] + legend.wrapped(to: width - 2).map { " " + Style.quiet($0, color: color) }
     }
     return lines.joined(separator: "\n") + "\n"
+  }
+
+  /// Nothing where there are none.
+  func text(_ failures: Failures) -> String {
+    failures.all.map { wrapper, job, reason in
+      let lines = "✗ \(wrapper.name) · \(job.rawValue) failed: \(reason)".printable.wrapped(to: width - 4)
+      return "\n" + lines.enumerated().map { ($0 == 0 ? " " : "   ") + $1 + "\n" }.joined()
+    }.joined()
   }
 
   func text(_ attempts: [Attempt]) -> String {
@@ -279,11 +315,12 @@ struct Page {
   }
 
   static func ratio(_ ratio: Figures.Ratio) -> String {
-    "× \(hundredths(ratio.median)) (\(hundredths(ratio.least)) to \(hundredths(ratio.most)))"
+    if ratio.runs == 1 { return "× \(hundredths(ratio.median)) (one run)" }
+    return "× \(hundredths(ratio.median)) (\(hundredths(ratio.least)) to \(hundredths(ratio.most)))"
   }
 
   static func hundredths(_ value: Double) -> String {
-    if value >= 100 { return "\(Int(clamping: Int64(value.rounded())))" }
+    if value >= 100 { return Int(exactly: value.rounded()).map(String.init) ?? "\(value)" }
     let number = Int((value * 100).rounded())
     return "\(number / 100).\(number % 100 < 10 ? "0" : "")\(number % 100)"
   }

@@ -7,6 +7,7 @@ import SystemCalls
 import Tracing
 
 let name = "compare"
+let command = name
 
 let syntax = CommandLineSyntax(
   command: name,
@@ -26,7 +27,7 @@ let syntax = CommandLineSyntax(
 
 func wrappers(_ words: [String]) throws(Complaint) -> [Wrapper] {
   if words.isEmpty { return Wrapper.all }
-  return try words.map { word throws(Complaint) in
+  let chosen = try words.map { word throws(Complaint) in
     if let wrapper = Wrapper.all.first(where: { $0.name.lowercased() == word.lowercased() }) {
       return wrapper
     }
@@ -35,6 +36,10 @@ func wrappers(_ words: [String]) throws(Complaint) -> [Wrapper] {
     }
     throw .usage("there is no wrapper '\(word)'; did you mean \(near ?? "")?")
   }
+  if chosen.allSatisfy(\.isRaw) {
+    throw .usage("\(chosen[0].name) is what the others are compared with; name one of those")
+  }
+  return chosen
 }
 
 func sources(_ wrappers: [Wrapper], _ place: Place, _ page: Page, _ output: Output) throws(Complaint) {
@@ -58,6 +63,8 @@ func run() throws -> Int32 {
   // What a shell or an editor has left open is no affair of the programs: their first descriptor is to be 3.
   clinux_close_range(3, .max)
   let closed = reserveStandardStreams()
+  // The programs are to find all three open: one of them is the number of their listening socket else.
+  for number in closed { _ = fcntl(number, F_SETFD, 0) }
   let arguments = try syntax.parse(words)
   let terminal = Terminal(descriptor: STDOUT_FILENO)
   if arguments.has("help") {
