@@ -18,13 +18,14 @@ let (listener, address) = listeningSocket()
 say("Each thread has an epoll of its own, and in it the one listening socket.")
 let answers = gate()
 let workers = UnsafeMutablePointer<Worker>.allocate(capacity: count)
+var threads: [pthread_t] = []
 for index in 0..<count {
   let epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
   guard epoll >= 0 else { fail("epoll_create1") }
   watch(epoll, EPOLLIN)
   (workers + index).initialize(
     to: Worker(epoll: epoll, listener: listener, gate: gate(), answers: answers))
-  start(workers + index)
+  threads.append(start(workers + index))
   awaitAnswer()  // it is about to wait
   awaitSleep()
 }
@@ -80,6 +81,10 @@ for client in returnedNow..<count {
 for index in 0..<count { letOn(index) }
 let gotNow = (0..<count).map { workers[$0].accepted }.reduce(0, +) - got
 guard gotNow == count else { cannotShow("of \(count) connections \(gotNow) have been accepted") }
+for index in 0..<count {
+  sem_post(workers[index].gate)
+  pthread_join(threads[index], nil)
+}
 verdict(
   .cured,
   """
@@ -158,10 +163,11 @@ func gate() -> UnsafeMutablePointer<sem_t> {
   return gate
 }
 
-func start(_ worker: UnsafeMutablePointer<Worker>) {
+func start(_ worker: UnsafeMutablePointer<Worker>) -> pthread_t {
   var thread = pthread_t()
   errno = pthread_create(&thread, nil, work, worker)  // it returns its error
   guard errno == 0 else { fail("pthread_create") }
+  return thread
 }
 
 func dial() {
