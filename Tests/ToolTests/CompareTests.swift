@@ -27,6 +27,11 @@ import Testing
     }
   }
 
+  /// Raw comes along with any other.
+  private func asked(_ wrapper: String) -> String {
+    ["Raw": "FileHandle", "RawClient": "FileHandleClient"][wrapper] ?? wrapper
+  }
+
   /// Plays the other side of a program that strace follows: a client that says hello, or an HTTP server; the first argument is which.
   private static let otherSide = """
     import os, socket, subprocess, sys, threading, time
@@ -76,7 +81,7 @@ import Testing
     var seen: [String] = []
     for _ in 0..<6 {
       let program = try #require(
-        lines([wrapper, "--job", job, "--runs", "1"]).first { $0["program"] as? String == wrapper })
+        lines([asked(wrapper), "--job", job, "--runs", "1"]).first { $0["program"] as? String == wrapper })
       let calls = try #require(program["calls"] as? [[String: Any]])
       told = comparable(calls.compactMap { $0["text"] as? String }, wrapper)
       let threads = try Strace.socketCalls(of: [Place.product("wrapper-\(wrapper)")]) {
@@ -107,7 +112,7 @@ import Testing
 
   @Test(.enabled(if: Witness.have("ss")), arguments: servers)
   func theListenerIsAsSsHasIt(wrapper: String) throws {
-    let lines = try lines([wrapper, "--job", "open", "--runs", "1"])
+    let lines = try lines([asked(wrapper), "--job", "open", "--runs", "1"])
     let program = try #require(lines.first { $0["program"] as? String == wrapper })
     let states = try #require(program["states"] as? [[String: Any]])
     let listener = try #require(
@@ -149,7 +154,7 @@ import Testing
       if line["job"] as? String == "echo" { #expect(own.allSatisfy { $0["count"] == 10_000 }) }
       let ratios = try #require(line["ratios"] as? [String: [String: Double]])
       for (figure, member) in [
-        ("p50", "p50Nanoseconds"), ("p99", "p99Nanoseconds"), ("processor time", "processorNanoseconds"),
+        ("p50", "p50Nanoseconds"), ("p99", "p99Nanoseconds"), ("processorTime", "processorNanoseconds"),
       ] {
         let ratio = try #require(ratios[figure])
         let single = try zip(own, raw).map { try Double(#require($0[member])) / Double(#require($1[member])) }
@@ -251,6 +256,7 @@ import Testing
     for (words, expected) in [
       (["FileHandel"], "there is no wrapper 'FileHandel'; did you mean FileHandle?"),
       (["URLSession", "--job", "echo"], "URLSession does not do the job echo, but http"),
+      (["Raw", "rawclient"], "Raw is what the others are compared with"),
       (["--job", "ehco"], "--job is open, echo, http, not 'ehco'"), (["--runs", "0"], "from 1 to 100"),
     ] {
       let result = try Program.run([Place.product("compare")] + words)
@@ -272,6 +278,62 @@ import Testing
     #expect(result.status == 0)
     #expect(result.errors.contains("no program may be followed here"))
     #expect(result.output.contains("FileHandle") && !result.output.contains("calls"))
+  }
+
+  @Test func closedStreamsAreNoDescriptorsOfThePrograms() throws {
+    let result = try Program.run(
+      [
+        "sh", "-c", "exec \"$@\" <&- 2>&-", "sh", Place.product("compare"), "FileHandle", "--job", "open",
+        "--runs", "1",
+      ])
+    #expect(result.status == 0)
+    #expect(result.output.contains("FileHandle · open"))
+  }
+
+  /// One that does something else than its job is named; the others are shown all the same.
+  @Test(.enabled(if: Witness.havePython)) func aFailureIsAResult() throws {
+    try Place.withTemporaryFolder { folder in
+      let names = ["compare", "wrapper-Raw", "wrapper-FileHandle"]
+      for name in names {
+        try FileManager.default.copyItem(atPath: Place.product(name), toPath: "\(folder)/\(name)")
+      }
+      let wrong = """
+        #!\(try #require(Witness.python))
+        import socket
+        s, _ = socket.create_server(("127.0.0.1", 0)).accept()
+        while data := s.recv(100): s.sendall(data.upper())
+        """
+      for (program, reason) in [
+        (wrong, "it sent back something else than it was sent"), ("#!/bin/sh\nexit 3\n", "exit status 3"),
+        ("#!/bin/sh\nkill -SEGV $$\n", "ended by SIGSEGV"),
+      ] {
+        let path = try Place.file("wrapper-DispatchIO", in: folder, program)
+        chmod(path, 0o755)
+        let words = ["\(folder)/compare", "FileHandle", "DispatchIO", "--job", "echo", "--runs", "1"]
+        let result = try Program.run(words)
+        #expect(result.status == 1)
+        #expect(result.output.contains("✗ DispatchIO · echo failed: \(reason)"), "\(result.output)")
+        #expect(result.output.contains("FileHandle · echo"))
+        let lines = try Program.run(words + ["--format", "json"]).output.split(separator: "\n")
+        #expect(lines.contains { $0.contains("\"failed\":\"DispatchIO\"") && $0.contains(reason) })
+      }
+    }
+  }
+
+  /// A compiler that does not work says nothing about Foundation.
+  @Test func theCompilersOwnTroublesAreNoResults() throws {
+    try Place.withTemporaryFolder { folder in
+      let path = try Place.file(
+        "swiftc", in: folder, "#!/bin/sh\necho '<unknown>:0: error: no disk'\nexit 1\n")
+      chmod(path, 0o755)
+      let result = try Program.run(
+        [Place.product("compare"), "--runs", "1", "--format", "json"],
+        environment: ["PATH": "\(folder):/usr/bin:/bin"], deadline: 120)
+      #expect(result.status == 0)
+      let compiled = result.output.split(separator: "\n").filter { $0.contains("\"way\":\"compile\"") }
+      #expect(compiled.count >= 5)
+      #expect(compiled.allSatisfy { $0.contains("not tried: swiftc failed for another reason") })
+    }
   }
 
   @Test func aClosedPipeAndASignalEndIt() throws {

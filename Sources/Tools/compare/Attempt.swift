@@ -39,7 +39,7 @@ struct Attempt {
     }
     guard let package = place.package else {
       printToStandardError(
-        "\(name): what does not compile is not tried: its sources are not beside this program\n")
+        "compare: what does not compile is not tried: its sources are not beside this program\n")
       return attempts
     }
     let folder = "\(package)/Sources/Wrappers/NotThere"

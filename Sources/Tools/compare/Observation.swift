@@ -116,7 +116,6 @@ final class Observer {
       case .returned(let call): note(call)
       case .ending(let process) where process == tracer.process:
         measure(process)
-        observation.leftOpen = held.keys.sorted()
       case .ended(let process, let end) where process == tracer.process: observation.end = end
       case .interrupted(let signal, _): throw Interrupted(signal: signal)
       default: break
@@ -130,6 +129,7 @@ final class Observer {
     }
     decide(.close)
     observation.threads = tracer.mostThreads
+    observation.leftOpen = held.keys.sorted()
     observation.refusal = kernel.duplicateRefusal
     guard observation.end == .exited(0) else { throw Failure(describe(observation.end)) }
     if let client, !client.isDone { throw Failure("it ended before its client did") }

@@ -7,7 +7,6 @@ import SystemCalls
 import Tracing
 
 let name = "compare"
-let command = name
 
 let syntax = CommandLineSyntax(
   command: name,
