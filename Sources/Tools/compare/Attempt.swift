@@ -21,7 +21,11 @@ struct Attempt {
 
   /// Tries all.
   ///
-  /// - Parameter progress: is told what is being tried.
+  /// - Parameters:
+  ///   - place: where the programs are.
+  ///   - progress: is told what is being tried.
+  /// - Returns: what happened.
+  /// - Throws: where the program that tries them does not list them.
   static func all(_ place: Place, progress: (String) -> Void) throws -> [Attempt] {
     var attempts: [Attempt] = []
     let list = try output(of: [place.program("Attempts"), "--list"])

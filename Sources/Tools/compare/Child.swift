@@ -16,6 +16,7 @@ final class Child {
   /// - Parameters:
   ///   - command: its path, or its name, and its arguments.
   ///   - output: a descriptor to be its standard output and error; nil for this program's own.
+  /// - Throws: what `posix_spawn` failed with.
   init(_ command: [String], output: Int32? = nil) throws(SystemCallError) {
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Four labs: their verdicts against what others see of the same kernel, and that they say so where their effect does not occur.
-@Suite struct LabTestsB {
+@Suite struct StreamLabTests {
   static let labs = ["lab-broken-pipe", "lab-nagle", "lab-reset", "lab-zero-window"]
 
   /// Runs a lab step by step, and looks at its network at each pause, with the lab frozen: `look` gets the step that has just been

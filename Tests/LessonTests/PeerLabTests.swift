@@ -6,7 +6,7 @@ import Testing
 
 /// The labs on a peer that vanishes, a socket that connects to itself, and wake-ups: their verdicts, against `ss`, `strace` and what
 /// Python reads in /proc; and what they say where the effect does not occur.
-@Suite struct LabTestsC {
+@Suite struct PeerLabTests {
   static let labs = ["lab-half-open", "lab-self-connect", "lab-wakeups"]
 
   // --- half open ---
