@@ -62,7 +62,7 @@ public struct TCPRow {
   public let timer: Timer
   /// What is left of the timer, in milliseconds, in steps of a clock tick (10 ms).
   public let milliseconds: Int
-  /// How often the timer has run out in a row; of a keepalive, or a window probe, the probes that nobody has answered.
+  /// How often the retransmission timer has run out in a row. (Unanswered probes, of keepalive or of a closed window, are not in it.)
   public let retransmits: Int
   /// 0 where no file leads to it: not accepted yet, or closed.
   public let inode: Int

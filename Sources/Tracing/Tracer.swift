@@ -312,6 +312,9 @@ public final class Tracer {
         stops &+= 1
         // A program that never rests must not drown a ctrl-C.
         if stops % Self.busyStops == 0, let event = wait(milliseconds: 0, for: interruptions) { return event }
+      } else if thread == 0, threads.isEmpty {
+        // What is left are children that a shell has handed down; they are nobody's story.
+        return nil
       } else if thread == 0, let turn {
         // Waiting for something: whoever may bring it is next.
         if !Self.runs(turn) {

@@ -24,6 +24,15 @@ import Testing
     return try body(UInt16(bigEndian: address.sin_port))
   }
 
+  /// A shell that becomes the narrator may leave it a child that it has not started, and that lives on.
+  @Test func aChildThatItHasNotStartedIsNotWaitedFor() throws {
+    let result = try Program.run(
+      ["sh", "-c", "sleep 60 & exec \"$@\"", "sh", Place.product("lesson1-socket"), "--format", "json"],
+      deadline: 30)
+    #expect(result.status == 0)
+    #expect(try StoryLine.all(result.output).contains { $0["ended"] != nil })
+  }
+
   @Test func aPortThatIsTaken() throws {
     try withTakenPort { port in
       let result = try Program.run([lesson, "--port", "\(port)", "--format", "json"])

@@ -69,7 +69,7 @@ private func rows(_ port: String, inNetworkOf process: Int? = nil) throws -> [SS
   }
 }
 
-@Suite(.enabled(if: Witness.have("ss", "unshare", "ip") && Witness.havePython)) struct LabATests {
+@Suite(.enabled(if: Witness.have("ss", "unshare", "ip") && Witness.havePython)) struct ListenerLabTests {
   private func expectCannotShow(_ result: Program.Result, _ lab: String, _ what: String) {
     #expect(result.status == 1)
     #expect(result.errors.hasPrefix("\(lab): cannot show what this lab is about: "), "\(result.errors)")
