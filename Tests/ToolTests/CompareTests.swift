@@ -166,15 +166,13 @@ import Testing
     }
   }
 
-  /// All of it, in under a minute: what a user runs first.
-  @Test func everythingInUnderAMinute() throws {
-    let start = Date()
+  /// What a user runs first. (That it takes less than a minute, `.ci/run` sees to, where nothing else runs.)
+  @Test func everything() throws {
     // With the compiler: it is where this test's own was.
     let path = getenv("PATH").map { String(cString: $0) } ?? ""
     let result = try Program.run(
       [Place.product("compare"), "--runs", "1"], environment: ["PATH": path], deadline: 120)
     #expect(result.status == 0, "\(result.errors)")
-    #expect(Date().timeIntervalSince(start) < 60)
     for wrapper in Self.servers.dropFirst() { #expect(result.output.contains(" \(wrapper) · echo")) }
     for wrapper in Self.clients.dropFirst() { #expect(result.output.contains(" \(wrapper) · http")) }
     #expect(result.output.contains("local address: 0.0.0.0:"))
