@@ -38,7 +38,7 @@ public struct Counters {
     let rows = names.map { name in
       "  " + name + String(repeating: " ", count: max(1, 30 - name.count)) + "+\(grown(name, since: earlier))"
     }
-    LessonSupport.say("The kernel has counted:\n" + rows.joined(separator: "\n"))
+    LessonSupport.say("The kernel has counted, in this network namespace:\n" + rows.joined(separator: "\n"))
   }
 }
 

@@ -241,6 +241,7 @@ public final class Narrator {
         }
       case .ending(let process):
         guard hasBegun, process == tracer.process else { continue }
+        isClockRunning = false
         if let status = wait(asking: nil).status { return status }
       case .ended(let process, let end):
         world.kernel.forget(process: process)
@@ -414,7 +415,10 @@ public final class Narrator {
       switch Aside(text) {
       case nil: tell(.said(text, by: process))
       case .clockRuns: isClockRunning = true
-      case .clockStands: isClockRunning = false
+      case .clockStands:
+        isClockRunning = false
+        // What was typed when nobody could be asked is no answer to what comes now.
+        reader.forgetKeys()
       case .verdict(let half, let truth, let text):
         let choices = options.experiment?.choices ?? []
         let isDecided = choices.indices.contains(truth - 1)

@@ -30,6 +30,9 @@ final class Pause {
 
   func stop() { isOver = true }
 
+  /// See: tcflush(3)
+  func forgetKeys() { tcflush(keyboard.descriptor, TCIFLUSH) }
+
   func show(_ text: String) { keyboard.prompt(text) }
 
   /// Waits for a key. With `choices` from 1 on, their numbers are answers too.

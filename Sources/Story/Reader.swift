@@ -65,6 +65,9 @@ final class Reader {
     return quiz == nil ? .answered(nil) : waitForLine(experiment.choices, signals)
   }
 
+  /// Forgets keys that were pressed before now.
+  func forgetKeys() { pause?.forgetKeys() }
+
   /// Counts an answer to a lab's question.
   func count(_ verdict: Verdict) {
     if let isRight = verdict.isRight { quiz?.count(isRight) }

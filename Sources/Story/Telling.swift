@@ -102,6 +102,9 @@ enum IsolationRefusal {
     func setting(_ path: String) -> Int? {
       text(ofFile: "/proc/sys/\(path)").flatMap { Int($0.prefix { $0.isNumber }) }
     }
+    if setting("user/max_net_namespaces") == 0 {
+      return "no more network namespaces are allowed; as root: sysctl user.max_net_namespaces=10000"
+    }
     if error.errno.rawValue == ENOSPC || setting("user/max_user_namespaces") == 0 {
       return "no more user namespaces are allowed; as root: sysctl user.max_user_namespaces=10000"
     }

@@ -242,7 +242,7 @@ private func rows(_ port: String, inNetworkOf process: Int? = nil) throws -> [SS
     .enabled(if: Privilege.isRoot),
     arguments: [
       ("net/ipv4/tcp_max_tw_buckets=0", "what is left of the connection is in []"),
-      ("net/ipv4/tcp_migrate_req=1", "Bob was not reset; net.ipv4.tcp_migrate_req is 1"),
+      ("net/ipv4/tcp_migrate_req=1", "the client was not reset; net.ipv4.tcp_migrate_req is 1"),
     ]) func aPortThatIsFreeIsNotShown(setting: String, what: String) throws
   {
     for words in [["--bare"], ["--no-step"]] {

@@ -130,7 +130,7 @@ public func masked(_ text: String) -> String {
   // Pointers vary too, and how long a call waited; and what a signalfd has on a signal's sender.
   let text = text.replacing(/0x[0-9a-f]{6,}/, with: "PTR").replacing(/waited \d+ ms/, with: "waited N ms")
     .replacing(#/TCP_INFO,\s+"[^"]*"/#, with: "TCP_INFO, BYTES")
-    .replacing(/\d+\.\d (s|ms)\b/) { "T \($0.output.1)" }.replacing(/(process|child of|pid) \d+/) {
+    .replacing(/\d+\.\d+ (s|ms)\b/) { "T \($0.output.1)" }.replacing(/(process|child of|pid) \d+/) {
       "\($0.output.1) N"
     }
     .replacing(#/\[\d+\] /#, with: "[N] ").replacing(#/kill\(\d+/#, with: "kill(N").replacing(

@@ -43,6 +43,7 @@ guard status == 128 + SIGPIPE else {
     "the client has ended with status \(status); SIGPIPE did not end it. Was it ignored by whoever started this?"
   )
 }
+guard state(of: client) == nil else { cannotShow("the first write was not answered with RST") }
 guard close(client) == 0 else { fail("close") }
 let resets = Counters().grown("TcpOutRsts", since: start)
 guard resets > 0 else { cannotShow("the first write was not answered with RST") }
@@ -50,7 +51,7 @@ verdict(
   .broken,
   """
   waitpid says that signal \(status - 128), SIGPIPE, has ended the client, which a shell shows as \(status); it got no further than
-  its second write. TcpOutRsts has grown by \(resets): the answer to its first.
+  its second write. /proc/net/tcp has its end no more: the answer to the first was RST. TcpOutRsts has grown by \(resets).
   """, truth: 3)
 
 say("A cure for one call: MSG_NOSIGNAL. The same two writes.")
@@ -79,6 +80,8 @@ guard poll(&entry, 1, 0) == 1, entry.revents == Int16(POLLOUT) | readHangUp else
   cannotShow("poll has reported \(entry.revents)")
 }
 guard read(client, &buffer, buffer.count) == 0 else { cannotShow("the stream has no end") }
+let last = state(of: client) ?? "gone"
+guard last == "CLOSE_WAIT" else { cannotShow("its end is \(last), and not in CLOSE_WAIT") }
 guard close(client) == 0 else { fail("close") }
 say(
   """
@@ -89,8 +92,16 @@ verdict(
   .cured,
   """
   After the same two writes the client has ended with status \(statusNow), and this program goes on: EPIPE is a result like others.
-  Who looked before writing had no RST: TcpOutRsts has grown by \(Counters().grown("TcpOutRsts", since: start)).
+  Who looked before writing had no RST: its end stayed in \(last). TcpOutRsts has grown by
+  \(Counters().grown("TcpOutRsts", since: start)).
   """)
+
+/// What /proc/net/tcp has of a socket; nil where the kernel has ended its connection.
+func state(of descriptor: Int32) -> String? {
+  var file = stat()
+  guard fstat(descriptor, &file) == 0 else { fail("fstat") }
+  return TCPRow.all(port: UInt16(bigEndian: address.sin_port)).first { $0.inode == Int(file.st_ino) }?.state
+}
 
 // --- what lessons 1 to 7 have shown ---
 

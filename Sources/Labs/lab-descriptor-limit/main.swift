@@ -47,7 +47,7 @@ verdict(
   .broken,
   """
   poll might have waited without a limit, and has returned \(rounds) times of \(rounds). Bob is still in the accept queue (TCP_INFO: \(queued)),
-  and while he is, the listener is ready. A round costs \(work / rounds) ns of processor time: left alone, the loop takes a whole processor.
+  and while he is, the listener is ready. A round costs \(work / rounds) ns of processor time, and nothing makes the loop wait.
   """, truth: 3)
 
 say("A cure: a descriptor in reserve. Close it, accept, close the client, and open it again.")

@@ -58,7 +58,8 @@ verdict(
   """, truth: 3)
 say(
   """
-  It gives up with ETIMEDOUT after the time that net.ipv4.tcp_syn_retries = \(setting("net/ipv4/tcp_syn_retries")) of those take, with distances that double.
+  It gives up with ETIMEDOUT: net.ipv4.tcp_syn_retries = \(setting("net/ipv4/tcp_syn_retries")) stands for the time that so many would take, if
+  each waited twice as long as the one before.
   net.ipv4.tcp_syncookies = \(setting("net/ipv4/tcp_syncookies")) is no help: cookies are for the queue of
   half-open connections. net.ipv4.tcp_abort_on_overflow = \(setting("net/ipv4/tcp_abort_on_overflow")) is about a client whose handshake has begun when there
   was room, and ends when there is none.

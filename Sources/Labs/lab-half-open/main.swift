@@ -87,6 +87,9 @@ say(
 )
 whileTheClockRuns {
   for pair in [probed, sender, limited] { mend(pair.client) }
+  guard row(of: sender)?.state == "ESTABLISHED" else {
+    cannotShow("the third server's end has given up meanwhile: the last pause was longer than its patience")
+  }
   guard read(sender.client, &byte, 1) == 1 else { cannotShow("the bytes have not come") }
 }
 

@@ -22,9 +22,9 @@ let (client, server) = connection()
 say("The first request, and two more of the same kind. The time is taken from the first write to the answer.")
 let first = request(inOneWrite: false)
 var slow: [Cost] = []
-for _ in 1...6 where slow.count < 2 {
+for _ in 1...10 where slow.count < 2 {
   let cost = request(inOneWrite: false)
-  if cost.hasWaited { slow.append(cost) }  // on a busy machine 40 ms may pass between two calls
+  if cost.hasWaited { slow.append(cost) }  // on a busy machine anything may pass between two calls
 }
 guard slow.count == 2 else { cannotShow("the body has not waited for a delayed acknowledgement") }
 say(
@@ -32,8 +32,8 @@ say(
     the first      \(first)
     another        \(slow[0])
     and another    \(slow[1])
-  Two rules meet. Nagle's algorithm, at the client: while bytes are out that nobody has acknowledged, no small segment goes out. And
-  delayed acknowledgement, at the server: who is going to answer anyhow can send the ACK along, and so it waits, for 40 ms. The server
+  Two rules meet. Nagle's algorithm, at the client: while a small segment is out that nobody has acknowledged, no other goes out. And
+  delayed acknowledgement, at the server: who is going to answer anyhow can send the ACK along, and so it waits a little. The server
   cannot answer, for it does not have the body. (A new connection is acknowledged at once, until it has answered. A narrator, too,
   takes its time, one to three milliseconds a call, and that is in the figures: --bare has them without.)
   """)
@@ -47,11 +47,11 @@ verdict(
 say(
   "The cure that costs nothing: hand the kernel the whole request at once. writev takes head and body in one call."
 )
-let whole = request(inOneWrite: true)
+let whole = quickest(inOneWrite: true)
 say("And where that cannot be: TCP_NODELAY, no waiting. The two writes of before.")
 var on: Int32 = 1
 guard setsockopt(client, Int32(IPPROTO_TCP), TCP_NODELAY, &on, 4) == 0 else { fail("setsockopt") }
-let quick = [request(inOneWrite: false), request(inOneWrite: false)]
+let quick = [quickest(inOneWrite: false), quickest(inOneWrite: false)]
 say(
   """
     one write      \(whole)
@@ -61,6 +61,10 @@ say(
   """)
 let cured = [whole] + quick
 guard cured.allSatisfy({ $0.unsent == 0 }) else { cannotShow("bytes have waited all the same") }
+guard cured.allSatisfy({ $0.nanoseconds < Cost.wait.lowerBound }) else {
+  cannotShow(
+    "this machine is too busy: without any wait a request took \(cured.map(\.time).joined(separator: ", "))")
+}
 verdict(
   .cured,
   """
@@ -77,13 +81,25 @@ struct Cost: CustomStringConvertible {
   /// Delayed acknowledgements that the kernel counted meanwhile.
   var delayed = 0
 
-  var hasWaited: Bool { nanoseconds >= 35_000_000 && unsent > 0 && delayed > 0 }
+  /// What a delayed acknowledgement makes of it: TCP_DELACK_MIN, 40 ms, and what the machine adds. See: include/net/tcp.h
+  static let wait = 35_000_000..<200_000_000
+  var hasWaited: Bool { Self.wait.contains(nanoseconds) && unsent > 0 && delayed > 0 }
 
   var time: String {
     let tenths = (nanoseconds + 50_000) / 100_000
-    return "\(tenths / 10).\(tenths % 10) ms"
+    let hundredths = (nanoseconds + 5000) / 10_000
+    return hundredths < 100 ? "0.\(hundredths / 10)\(hundredths % 10) ms" : "\(tenths / 10).\(tenths % 10) ms"
   }
   var description: String { "\(time), \(unsent) bytes unsent, TcpExtDelayedACKs +\(delayed)" }
+}
+
+/// One request; on a busy machine the first of several that nothing else has held up.
+func quickest(inOneWrite: Bool) -> Cost {
+  var cost = request(inOneWrite: inOneWrite)
+  for _ in 1...6 where cost.unsent == 0 && cost.nanoseconds >= Cost.wait.lowerBound {
+    cost = request(inOneWrite: inOneWrite)
+  }
+  return cost
 }
 
 /// A request and its answer. Both ends are here, one after the other: the server's recv waits until head and body are there.

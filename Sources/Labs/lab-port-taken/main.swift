@@ -8,11 +8,11 @@ import LessonSupport
 let lab = begin(
   .lab(
     asks:
-      "A server ends its only connection, closes its listening socket, and starts again at once, on the same port. What does bind say?",
+      "A server ends its only connection, and closes its listening socket; the client closes, too. The server starts again at once, on the same port. What does bind say?",
     choices: [
       "0: nobody has the port any more",
       "EADDRINUSE: a socket that no program has any more still uses the port",
-      "EADDRINUSE, until the client has closed its end, too",
+      "EADDRINUSE: the client's socket still has that port as its peer's",
     ]))
 let stream = Int32(SOCK_STREAM.rawValue)
 
@@ -53,7 +53,7 @@ verdict(
   .broken,
   """
   EADDRINUSE. /proc/net/tcp has \(rest().count) socket that still has port \(port), in \(last.state), without a descriptor (inode \(last.inode)). It goes when its timer
-  runs out, a minute after the end (TCP_TIMEWAIT_LEN, which no sysctl changes).
+  runs out, in \(last.milliseconds / 1000).\(last.milliseconds / 100 % 10) s (TCP_TIMEWAIT_LEN, which no sysctl changes).
   """, truth: 2)
 
 say("SO_REUSEADDR: TIME_WAIT is no obstacle. The old socket had it as well; it has to be on both.")
@@ -83,15 +83,17 @@ say(
   instructions does: the last byte of the client's address, less 1. From 127.0.0.1 one goes to the first, from 127.0.0.2 to the second.
   """)
 deal(among: second)
-_ = dial()  // Ann
-let bob = dial(from: "127.0.0.2")
+_ = dial()
+let late = dial(from: "127.0.0.2")
 let shared = settled([1, 1])
 
-say("Two queues, and each is its own socket's. The second server closes its own, before it has accepted Bob:")
+say(
+  "Two queues, and each is its own socket's. The second server closes its own, before it has accepted its client:"
+)
 guard close(second) == 0 else { fail("close") }
-_ = wait(atMost: 1) { count("ESTABLISHED") == 2 }  // both ends of Ann's
-guard recv(bob, &byte, 1, Int32(MSG_DONTWAIT)) == -1, errno == ECONNRESET else {
-  cannotShow("Bob was not reset; net.ipv4.tcp_migrate_req is \(setting("net/ipv4/tcp_migrate_req"))")
+_ = wait(atMost: 1) { count("ESTABLISHED") == 2 }  // both ends of the first one's
+guard recv(late, &byte, 1, Int32(MSG_DONTWAIT)) == -1, errno == ECONNRESET else {
+  cannotShow("the client was not reset; net.ipv4.tcp_migrate_req is \(setting("net/ipv4/tcp_migrate_req"))")
 }
 let ahead = settled([1])
 verdict(

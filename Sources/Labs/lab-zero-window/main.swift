@@ -29,8 +29,13 @@ let start = Counters()
 let (sent, intervals) = whileTheClockRuns { (fill(client), probes(client, 3)) }
 guard intervals.count > 3 else {
   cannotShow(
-    "after five seconds the kernel has sent no three window probes; its timer was set to \(intervals.map(seconds))"
+    "its timer was seen at \(intervals.map(seconds).joined(separator: ", ")) in five seconds, with "
+      + "\(Counters().grown("TcpExtTCPWinProbe", since: start)) window probes, where four times were to be seen"
   )
+}
+let grows = zip(intervals, intervals.dropFirst()).allSatisfy { (16...25).contains($1 * 10 / max(1, $0)) }
+guard grows else {
+  cannotShow("the timer's intervals do not double: \(intervals.map(seconds).joined(separator: ", "))")
 }
 let (here, there) = (information(client), information(server))
 guard here.tcpi_snd_wnd == 0, there.tcpi_rcv_wnd == 0 else { cannotShow("the window is not closed") }
@@ -46,8 +51,8 @@ say(
 verdict(
   .broken,
   """
-  tcpi_snd_wnd \(here.tcpi_snd_wnd), at the server tcpi_rcv_wnd \(there.tcpi_rcv_wnd). /proc/net/tcp had a timer of kind 4, set to
-  \(intervals.map(seconds).joined(separator: ", ")), each time twice as long. After \(intervals.count - 1) probes tcpi_probes,
+  tcpi_snd_wnd \(here.tcpi_snd_wnd), at the server tcpi_rcv_wnd \(there.tcpi_rcv_wnd). /proc/net/tcp had a timer of kind 4, with
+  \(intervals.map(seconds).joined(separator: ", ")) to go, each time twice as long. After \(intervals.count - 1) probes tcpi_probes,
   those without an answer, is \(here.tcpi_probes): nothing ends that.
   """, truth: 3)
 
@@ -88,7 +93,7 @@ verdict(
   .cured,
   """
   The server has read, and all \(arrived) bytes of \(sent) have come. And with TCP_USER_TIMEOUT a write has failed with ETIMEDOUT
-  after \(waited), though the server's kernel had answered.
+  after \(waited).
   """)
 
 /// Sends until there is no more room, and the window is closed. Returns how many bytes that were.

@@ -60,6 +60,10 @@ struct Comparison {
         if let figures = figures[Self.key(wrapper, job)] { write(figures.json(wrapper, job).line + "\n") }
       }
     }
+    if !isJSON, !observations.isEmpty {
+      progress.clear()
+      write(page.introduction)
+    }
     for own in observations where !isJSON && !own.wrapper.isRaw {
       let key = Self.key(own.wrapper, own.job)
       if let raw = observations.first(where: { $0.job == own.job && $0.wrapper.isRaw }) {

@@ -130,7 +130,7 @@ struct Page {
       where field.group == .options || Self.always.contains(field) && field.group == .socket {
         guard left[field] != nil || right[field] != nil else { continue }
         let (one, other) = (shown(field, left), shown(field, right))
-        let isSame = one.replacing(/:\d+/, with: "") == other.replacing(/:\d+/, with: "")
+        let isSame = one == other
         if isSame, !Self.always.contains(field) {
           same += 1
           continue
@@ -143,6 +143,12 @@ struct Page {
   }
 
   private func shown(_ field: Field, _ state: SocketState) -> String {
+    // The kernel has chosen its port; the address is what a program decides.
+    if field == .local, let address = state.local {
+      return String(
+        address.description.prefix(
+          upTo: address.description.lastIndex(of: ":") ?? address.description.endIndex))
+    }
     guard let value = state[field] else { return "not known" }
     return value.description + (field.unit.isEmpty ? "" : " \(field.unit)")
   }
@@ -218,11 +224,17 @@ struct Page {
           ? [" " + name, " " + figures] : [" " + name.padded(to: start) + figures]
       }
       lines += line("", columns)
+      // Raw was timed beside each of the others: the middle of all that.
+      let runsOfRaw = wrappers.flatMap { figures[Comparison.key($0, job)]?.raw ?? [] }
+      let raw = Dictionary(
+        uniqueKeysWithValues: Figures.Figure.allCases.map { ($0, Figures.median(runsOfRaw, $0)) }
+      ).compactMapValues { $0 }
       for wrapper in wrappers {
         let row = observations.first { $0.job == job && $0.wrapper.name == wrapper.name }
         let figures = figures[Comparison.key(wrapper, job)]
         func ratio(_ figure: Figures.Figure) -> String {
-          wrapper.isRaw ? "1" : figures?.ratio(figure).map { Self.hundredths($0.median) } ?? "–"
+          if wrapper.isRaw { return raw[figure].map(Self.time) ?? "–" }
+          return figures?.ratio(figure).map { Self.hundredths($0.median) } ?? "–"
         }
         let cells = [
           "\(row?.calls.count ?? 0)", "\(row?.threads ?? 0)", "\(row?.descriptors ?? 0)",
@@ -253,6 +265,16 @@ struct Page {
       let lines = "✗ \(wrapper.name) · \(job.rawValue) failed: \(reason)".printable.wrapped(to: width - 4)
       return "\n" + lines.enumerated().map { ($0 == 0 ? " " : "   ") + $1 + "\n" }.joined()
     }.joined()
+  }
+
+  /// What stands before the first page.
+  var introduction: String {
+    let text =
+      "The same job by raw calls and by a wrapper. Each call stands at the stage of the socket's life that it makes; what only waits stands "
+      + "at the stage that it waited for, by its name. Then the state that the kernel had; threads, descriptors (fds, and what they lead to) and "
+      + "memory (resident at the peak, and what of it the program has allocated itself); and times, as ratios to raw, of several runs "
+      + "the one in the middle (and the least and the greatest). All options: --format json."
+    return text.wrapped(to: width - 2).map { " " + Style.quiet($0, color: color) + "\n" }.joined()
   }
 
   func text(_ attempts: [Attempt]) -> String {

@@ -14,7 +14,7 @@ let syntax = CommandLineSyntax(
     "Does the same job by raw Glibc calls and by each of Foundation's and Dispatch's wrappers, and puts side by side what the kernel "
     + "was asked, what it was left with, and what it cost. Each is a small program, followed call by call, and then timed while "
     + "nobody follows it. The wrappers: \(Wrapper.all.filter { !$0.isRaw }.map(\.name).joined(separator: ", ")); all, unless some "
-    + "are named.",
+    + "are named. All together end with what Linux does not have, or not as documented: that is tried then.",
   options: [
     .init("job", choices: Job.allCases.map(\.rawValue), help: "one job only (all that a program can do)"),
     .init("runs", value: "N", help: "how often each is timed (3)"),
@@ -30,10 +30,13 @@ func wrappers(_ words: [String]) throws(Complaint) -> [Wrapper] {
     if let wrapper = Wrapper.all.first(where: { $0.name.lowercased() == word.lowercased() }) {
       return wrapper
     }
-    let near = Wrapper.all.map(\.name).min {
+    let names = Wrapper.all.filter { !$0.isRaw }.map(\.name)
+    let near = names.filter { $0.lowercased().distance(to: word.lowercased()) <= 3 }.min {
       $0.lowercased().distance(to: word.lowercased()) < $1.lowercased().distance(to: word.lowercased())
     }
-    throw .usage("there is no wrapper '\(word)'; did you mean \(near ?? "")?")
+    throw .usage(
+      "there is no wrapper '\(word)'; \(near.map { "did you mean \($0)?" } ?? "there are \(names.joined(separator: ", "))")"
+    )
   }
   if chosen.allSatisfy(\.isRaw) {
     throw .usage("\(chosen[0].name) is what the others are compared with; name one of those")
