@@ -33,14 +33,14 @@ let isClientGone = whileTheClockRuns {
 }
 let milliseconds = (nanoseconds() - began) / 1_000_000
 guard isClientGone else { cannotShow("the second client's end waits for a FIN after \(milliseconds) ms") }
+let left = TCPRow.all(port: port).filter { $0.localPort == port && $0.state == "CLOSE_WAIT" }
+guard left.count == 2, left.allSatisfy({ $0.timer == .none && $0.inode != 0 }) else {
+  cannotShow("of the server's two ends, \(left.count) are in CLOSE_WAIT with a descriptor and no timer")
+}
 guard clients() == first else {
   cannotShow(
     "the first client's end has gone, too: net.ipv4.tcp_fin_timeout is \(setting("net/ipv4/tcp_fin_timeout"))"
   )
-}
-let left = TCPRow.all(port: port).filter { $0.localPort == port && $0.state == "CLOSE_WAIT" }
-guard left.count == 2, left.allSatisfy({ $0.timer == .none && $0.inode != 0 }) else {
-  cannotShow("of the server's two ends, \(left.count) are in CLOSE_WAIT with a descriptor and no timer")
 }
 say(
   """

@@ -33,10 +33,11 @@ guard intervals.count > 3 else {
       + "\(Counters().grown("TcpExtTCPWinProbe", since: start)) window probes, where four times were to be seen"
   )
 }
-let grows = zip(intervals, intervals.dropFirst()).allSatisfy { (16...25).contains($1 * 10 / max(1, $0)) }
-guard grows else {
-  cannotShow("the timer's intervals do not double: \(intervals.map(seconds).joined(separator: ", "))")
+// (On a busy machine a timer is seen a little later than it was set.)
+guard zip(intervals, intervals.dropFirst()).allSatisfy({ $1 * 10 > $0 * 12 }) else {
+  cannotShow("the timer's intervals do not grow: \(intervals.map(seconds).joined(separator: ", "))")
 }
+let longest = settings("net/ipv4/tcp_rto_max_ms").first ?? 120_000  // TCP_RTO_MAX before Linux 6.15
 let (here, there) = (information(client), information(server))
 guard here.tcpi_snd_wnd == 0, there.tcpi_rcv_wnd == 0 else { cannotShow("the window is not closed") }
 guard here.tcpi_probes == 0 else { cannotShow("nobody has answered the last \(here.tcpi_probes) probes") }
@@ -52,7 +53,7 @@ verdict(
   .broken,
   """
   tcpi_snd_wnd \(here.tcpi_snd_wnd), at the server tcpi_rcv_wnd \(there.tcpi_rcv_wnd). /proc/net/tcp had a timer of kind 4, with
-  \(intervals.map(seconds).joined(separator: ", ")) to go, each time twice as long. After \(intervals.count - 1) probes tcpi_probes,
+  \(intervals.map(seconds).joined(separator: ", ")) to go, each time longer: twice as long, up to \(longest / 1000) s. After \(intervals.count - 1) probes tcpi_probes,
   those without an answer, is \(here.tcpi_probes): nothing ends that.
   """, truth: 3)
 
