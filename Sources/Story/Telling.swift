@@ -102,11 +102,12 @@ enum IsolationRefusal {
     func setting(_ path: String) -> Int? {
       text(ofFile: "/proc/sys/\(path)").flatMap { Int($0.prefix { $0.isNumber }) }
     }
-    if setting("user/max_net_namespaces") == 0 {
-      return "no more network namespaces are allowed; as root: sysctl user.max_net_namespaces=10000"
-    }
-    if error.errno.rawValue == ENOSPC || setting("user/max_user_namespaces") == 0 {
-      return "no more user namespaces are allowed; as root: sysctl user.max_user_namespaces=10000"
+    let limits = ["net", "user"].map { "user.max_\($0)_namespaces" }
+    let exhausted = limits.filter { setting($0.split(separator: ".").joined(separator: "/")) == 0 }
+    if error.errno.rawValue == ENOSPC || !exhausted.isEmpty {
+      // Where none is 0, one of them is used up, and which one nobody says.
+      let settings = (exhausted.isEmpty ? limits : exhausted).map { "\($0)=10000" }.joined(separator: " ")
+      return "no more namespaces are allowed; as root: sysctl \(settings)"
     }
     if setting("kernel/unprivileged_userns_clone") == 0 {
       return "user namespaces are for root alone; as root: sysctl kernel.unprivileged_userns_clone=1"

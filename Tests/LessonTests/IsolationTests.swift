@@ -77,7 +77,8 @@ import Testing
     #expect(result.status == 1)
     #expect(result.output == "")
     #expect(result.errors.hasPrefix("lesson3-listen: --isolated is not possible here (unshare"))
-    #expect(result.errors.contains("sysctl user.max_user_namespaces"))
+    #expect(
+      result.errors.contains("sysctl user.max_net_namespaces=10000 user.max_user_namespaces=10000"))
     #expect(result.errors.filter { $0 == "\n" }.count == 1)
   }
 

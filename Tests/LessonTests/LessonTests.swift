@@ -271,11 +271,12 @@ enum Course {
         Course.alone([Place.product(lesson), "--no-step"]), environment: ["COLUMNS": "80"]
       ).output
     }
-    // One of several runs is alike.
-    let attempts = Course.timed.contains(lesson) ? 6 : 1
+    // One of several runs is alike. In a lab with several sockets it may be another one that the kernel lists first in the end.
+    let isTimed = Course.timed.contains(lesson)
+    let attempts = isTimed ? 6 : lesson.hasPrefix("lab-") ? 4 : 1
     var difference: CollectionDifference<Substring>?
     for _ in 0..<attempts where difference?.isEmpty != true {
-      difference = flowing(try run(), attempts > 1).difference(from: flowing(transcript, attempts > 1))
+      difference = flowing(try run(), isTimed).difference(from: flowing(transcript, isTimed))
     }
     let isAlike = difference?.isEmpty == true
     // Only what differs is written anew: ports and inodes are no change.
