@@ -65,7 +65,8 @@ let labs = [
 
 let wrappers = [
   "Raw", "FileHandle", "FileHandleReadData", "FileHandleReadability", "FileHandleNotification", "SocketPort",
-  "DispatchSource", "DispatchIO", "RawClient", "URLSession", "DataContentsOf", "FileHandleClient", "Attempts",
+  "DispatchSource", "DispatchIO", "RawClient", "RawClientAnew", "URLSession", "DataContentsOf",
+  "FileHandleClient", "Attempts",
 ]
 
 let package = Package(

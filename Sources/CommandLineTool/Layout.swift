@@ -43,6 +43,13 @@ extension String {
     String(repeating: " ", count: Swift.max(0, width - count)) + self
   }
 
+  /// The text without the spaces at its end.
+  public var trimmedRight: String {
+    var text = self
+    while text.hasSuffix(" ") { text.removeLast() }
+    return text
+  }
+
   /// The text, or as much of it as fits into `width` columns with an ellipsis.
   public func truncated(to width: Int) -> String {
     count <= width ? self : String(prefix(Swift.max(0, width - 1))) + "…"

@@ -147,12 +147,3 @@ struct Overview {
     return lines
   }
 }
-
-extension String {
-  /// Without the spaces at its end.
-  var trimmedRight: String {
-    var text = self
-    while text.hasSuffix(" ") { text.removeLast() }
-    return text
-  }
-}

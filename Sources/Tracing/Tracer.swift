@@ -372,6 +372,8 @@ public final class Tracer {
 
   /// How many threads were followed at the same time, at most.
   public private(set) var mostThreads = 0
+  /// How many were followed, those included that have ended.
+  public private(set) var threadsInAll = 0
 
   /// How many threads are followed, of all processes together.
   public var threadCount: Int { threads.count }
@@ -524,6 +526,7 @@ public final class Tracer {
   private func register(thread: pid_t, process: pid_t) {
     threads[thread] = Thread(process: process)
     mostThreads = max(mostThreads, threads.count)
+    threadsInAll += 1
     if tables[process] == nil { tables[process] = DescriptorTable(process: process) }
   }
 

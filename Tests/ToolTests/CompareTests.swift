@@ -11,7 +11,10 @@ import Testing
     "SocketPort",
     "DispatchSource", "DispatchIO",
   ]
-  private static let clients = ["RawClient", "URLSession", "DataContentsOf", "FileHandleClient"]
+  private static let clients = [
+    "RawClient", "RawClientAnew", "URLSession", "DataContentsOf", "FileHandleClient",
+  ]
+  private static let wrappers = (servers + clients).filter { !$0.hasPrefix("Raw") }
   /// Whose calls are the same in each run; where several threads take part, some come once more or less often.
   private static let steady: Set = [
     "Raw", "FileHandle", "FileHandleReadData", "RawClient", "FileHandleClient",
@@ -29,7 +32,7 @@ import Testing
 
   /// Raw comes along with any other.
   private func asked(_ wrapper: String) -> String {
-    ["Raw": "FileHandle", "RawClient": "FileHandleClient"][wrapper] ?? wrapper
+    ["Raw": "FileHandle", "RawClient": "URLSession", "RawClientAnew": "FileHandleClient"][wrapper] ?? wrapper
   }
 
   /// Plays the other side of a program that strace follows: a client that says hello, or an HTTP server; the first argument is which.
@@ -147,7 +150,7 @@ import Testing
         ])
     for line in measured {
       #expect(line["runs"] as? Int == 2)
-      #expect(line["against"] as? String == (line["job"] as? String == "http" ? "RawClient" : "Raw"))
+      #expect(line["against"] as? String == (line["job"] as? String == "http" ? "RawClientAnew" : "Raw"))
       let own = try #require(line["own"] as? [[String: Int]])
       let raw = try #require(line["rawCalls"] as? [[String: Int]])
       #expect(own.count == 2 && raw.count == 2)
@@ -173,8 +176,9 @@ import Testing
     let result = try Program.run(
       [Place.product("compare"), "--runs", "1"], environment: ["PATH": path], deadline: 120)
     #expect(result.status == 0, "\(result.errors)")
-    for wrapper in Self.servers.dropFirst() { #expect(result.output.contains(" \(wrapper) · echo")) }
-    for wrapper in Self.clients.dropFirst() { #expect(result.output.contains(" \(wrapper) · http")) }
+    for wrapper in Self.wrappers {
+      #expect(result.output.contains(" \(wrapper) · \(Self.clients.contains(wrapper) ? "http" : "echo")"))
+    }
     #expect(result.output.contains("local address: 0.0.0.0"))
     // What was tried, by running it, and by the compiler.
     let files = try FileManager.default.contentsOfDirectory(atPath: "\(Place.root)/Sources/Wrappers/NotThere")
@@ -254,7 +258,7 @@ import Testing
     for (words, expected) in [
       (["FileHandel"], "there is no wrapper 'FileHandel'; did you mean FileHandle?"),
       (["URLSession", "--job", "echo"], "URLSession does not do the job echo, but http"),
-      (["Raw", "rawclient"], "Raw is what the others are compared with"),
+      (["Raw", "rawclient"], "Raw, RawClient is what the others are compared with"),
       (["--job", "ehco"], "--job is open, echo, http, not 'ehco'"), (["--runs", "0"], "from 1 to 100"),
     ] {
       let result = try Program.run([Place.product("compare")] + words)

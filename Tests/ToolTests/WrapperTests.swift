@@ -12,7 +12,9 @@ import Testing
     "SocketPort",
     "DispatchSource", "DispatchIO",
   ]
-  private static let clients = ["RawClient", "URLSession", "DataContentsOf", "FileHandleClient"]
+  private static let clients = [
+    "RawClient", "RawClientAnew", "URLSession", "DataContentsOf", "FileHandleClient",
+  ]
 
   // MARK: Servers
 

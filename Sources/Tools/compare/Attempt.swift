@@ -2,6 +2,7 @@ import CLinux
 import CommandLineTool
 import Glibc
 import SystemCalls
+import Tracing
 
 /// Something that Foundation's documentation has, and Linux has not, or not so: tried in this run.
 struct Attempt {
@@ -29,9 +30,9 @@ struct Attempt {
   static func all(_ place: Place, progress: (String) -> Void) throws -> [Attempt] {
     var attempts: [Attempt] = []
     let list = try output(of: [place.program("Attempts"), "--list"])
-    guard list.end == 0 else {
+    guard list.end == .exited(0) else {
       throw Failure(
-        "wrapper-Attempts does not list what it tries: \(list.end.flatMap(Child.failure) ?? "it has not ended")"
+        "wrapper-Attempts does not list what it tries: \(list.end?.words ?? "it has not ended")"
       )
     }
     for line in list.lines {
@@ -73,30 +74,30 @@ struct Attempt {
       String($0[($0.firstRange(of: "Fatal error:")?.lowerBound ?? $0.startIndex)...])
     }
     guard let end = result.end else { return "it had not ended after 10 s, and was ended" }
-    if let failure = Child.failure(end) { return [failure, fatal].compactMap { $0 }.joined(separator: ": ") }
+    if end != .exited(0) { return [end.words, fatal].compactMap { $0 }.joined(separator: ": ") }
     return result.lines.last ?? "it said nothing"
   }
 
   /// The compiler's first error in a file; nil where it has none. See: swiftc --help
   private static func compile(_ path: String, _ options: [String]) throws -> String? {
-    let result: (lines: [String], end: Int32?)
+    let result: (lines: [String], end: Tracer.Status?)
     do throws(SystemCallError) {
       result = try output(of: ["swiftc", "-typecheck"] + options + [path])
     } catch {
       return "cannot be started (\(error.errno)); is it in PATH?"
     }
     guard let end = result.end else { return "had not ended after 10 s, and was ended" }
-    if end == 0 { return nil }
+    if end == .exited(0) { return nil }
     let sign = " error: "
     let error = result.lines.first { $0.hasPrefix("\(path):") && $0.contains(sign) }
     if let error, let place = error.firstRange(of: sign) { return "error: \(error[place.upperBound...])" }
-    let other = result.lines.first { $0.contains("error: ") } ?? Child.failure(end) ?? ""
+    let other = result.lines.first { $0.contains("error: ") } ?? end.words
     return "failed for another reason: \(other)"
   }
 
   /// What a program prints, and how it ended: nil where it had not after ten seconds.
   private static func output(of command: [String], meanwhile: () -> Void = {}) throws(SystemCallError)
-    -> (lines: [String], end: Int32?)
+    -> (lines: [String], end: Tracer.Status?)
   {
     let (readEnd, writeEnd) = try Descriptor.pipe()
     let output = Descriptor(owning: readEnd)

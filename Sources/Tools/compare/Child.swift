@@ -7,7 +7,7 @@ import Tracing
 /// A program that runs by itself, for a measurement or an attempt. It is ended when this goes away.
 final class Child {
   let process: pid_t
-  private var end: (status: Int32, processorTime: UInt64)?
+  private var end: (status: Tracer.Status, processorTime: UInt64)?
   /// Whom a signal that ends this program is to end, too; 0 for nobody.
   nonisolated(unsafe) private static var running: pid_t = 0
 
@@ -73,8 +73,8 @@ final class Child {
   /// Waits until it has ended.
   ///
   /// - Parameter seconds: for how long at most.
-  /// - Returns: its status as wait4 gives it, and its processor time in nanoseconds; nil where it still runs. See: wait4(2)
-  func wait(atMost seconds: Double) -> (status: Int32, processorTime: UInt64)? {
+  /// - Returns: how it ended, and its processor time in nanoseconds; nil where it still runs. See: wait4(2)
+  func wait(atMost seconds: Double) -> (status: Tracer.Status, processorTime: UInt64)? {
     if let end { return end }
     let deadline = monotonicNanoseconds() &+ UInt64(seconds * 1e9)
     while true {
@@ -84,7 +84,7 @@ final class Child {
         let time = [usage.ru_utime, usage.ru_stime].reduce(UInt64(0)) {
           $0 &+ UInt64(clamping: $1.tv_sec) &* 1_000_000_000 &+ UInt64(clamping: $1.tv_usec) &* 1000
         }
-        end = (status, time)
+        end = (status & 0x7f == 0 ? .exited(status >> 8 & 0xff) : .killed(signal: status & 0x7f), time)
         // Its number may become another's.
         Self.running = 0
         return end
@@ -109,7 +109,7 @@ final class Child {
     let deadline = monotonicNanoseconds() &+ 10_000_000_000
     while monotonicNanoseconds() < deadline {
       if let end = wait(atMost: 0) {
-        throw Failure("it ended before it listened: \(Self.failure(end.status) ?? "exit status 0")")
+        throw Failure("it ended before it listened: \(end.status.words)")
       }
       for number in numberedEntries(ofDirectory: "/proc/\(process)/fd") ?? [] {
         let state = kernel.socket(descriptor: number, of: process)
@@ -118,12 +118,5 @@ final class Child {
       usleep(200)
     }
     throw Failure("it did not begin to listen in 10 s")
-  }
-
-  /// How it ended, in words; nil for exit status 0.
-  static func failure(_ status: Int32) -> String? {
-    if status == 0 { return nil }
-    return status & 0x7f == 0
-      ? "exit status \(status >> 8 & 0xff)" : "ended by \(signalName(status & 0x7f))"
   }
 }

@@ -26,7 +26,7 @@ struct Comparison {
       Wrapper.all.filter { candidate in
         candidate.jobs.contains(job)
           && (wrappers.contains {
-            $0.name == candidate.name || $0.isServer == candidate.isServer && candidate.isRaw
+            $0.name == candidate.name || $0.raw.name == candidate.name
           })
       }.map { (wrapper: $0, job: job) }
     }
@@ -54,28 +54,17 @@ struct Comparison {
     }
     Child.endWithThisProgram()
     let figures = try measure(pairs, progress, &failures)
+    progress.clear()
     if isJSON {
       for own in observations { write(own.json.line + "\n") }
       for (wrapper, job) in pairs {
         if let figures = figures[Self.key(wrapper, job)] { write(figures.json(wrapper, job).line + "\n") }
       }
+      write(failures.lines)
+    } else {
+      writePages(observations, figures)
+      write(page.summary(pairs, observations, figures, runs: runs) + page.text(failures))
     }
-    if !isJSON, !observations.isEmpty {
-      progress.clear()
-      write(page.introduction)
-    }
-    for own in observations where !isJSON && !own.wrapper.isRaw {
-      let key = Self.key(own.wrapper, own.job)
-      if let raw = observations.first(where: { $0.job == own.job && $0.wrapper.isRaw }) {
-        // The calls of `open` are those of `echo`, without the bytes.
-        if own.job == .open, jobs.contains(.echo) { continue }
-        progress.clear()
-        let others = own.job == .echo ? figures[Self.key(own.wrapper, .open)].map { [(Job.open, $0)] } : nil
-        write(page.text(own, beside: raw, (figures[key].map { [(own.job, $0)] } ?? []) + (others ?? [])))
-      }
-    }
-    if !isJSON { write(page.summary(pairs, observations, figures, runs: runs)) }
-    write(isJSON ? failures.lines : page.text(failures))
     if triesAttempts {
       let attempts = try Attempt.all(place) { progress.show("trying \($0)") }
       progress.clear()
@@ -119,55 +108,24 @@ struct Comparison {
     return figures
   }
 
+  /// Each wrapper beside raw.
+  private func writePages(_ observations: [Observation], _ figures: [String: Figures]) {
+    if !observations.isEmpty { write(page.introduction) }
+    for own in observations where !own.wrapper.isRaw {
+      // The calls of `open` are those of `echo`, without the bytes; its times stand there, too.
+      if own.job == .open, jobs.contains(.echo) { continue }
+      let raw = observations.first { $0.job == own.job && $0.wrapper.name == own.wrapper.raw.name }
+      guard let raw else { continue }
+      let timed = own.job == .echo ? [own.job, .open] : [own.job]
+      write(
+        page.text(
+          own, beside: raw, timed.compactMap { job in figures[Self.key(own.wrapper, job)].map { (job, $0) } })
+      )
+    }
+  }
+
   private func write(_ text: String) {
     output.write(text)
     output.flush()
   }
-}
-
-/// What programs did instead of their job. The others are shown all the same.
-struct Failures {
-  private(set) var all: [(wrapper: Wrapper, job: Job, reason: String)] = []
-
-  func has(_ wrapper: Wrapper, _ job: Job) -> Bool {
-    all.contains { $0.wrapper.name == wrapper.name && $0.job == job }
-  }
-
-  /// - Throws: what concerns all programs: that nobody may be followed, or that this one is to end.
-  mutating func note(_ wrapper: Wrapper, _ job: Job, _ body: () throws -> Void) throws {
-    do { try body() } catch let error where !(error is Refusal || error is Interrupted) {
-      all.append((wrapper, job, "\(error)"))
-    }
-  }
-}
-
-/// One line at a terminal that says what is being done, and goes away.
-final class Progress {
-  var total = 0
-  private var done = 0
-  private let isShown: Bool
-  nonisolated(unsafe) private static var isAnyShown = false
-
-  init() {
-    let isDumb = getenv("TERM").map { String(cString: $0) == "dumb" } ?? true
-    isShown = Terminal(descriptor: STDERR_FILENO).isTerminal && !isDumb
-    Self.isAnyShown = isShown
-  }
-
-  /// As `clear`, for a signal handler: one write. See: signal-safety(7)
-  static func clearAtSignal() {
-    if isAnyShown { _ = Glibc.write(STDERR_FILENO, "\r\u{1b}[K", 4) }
-  }
-
-  func advance(_ what: String) {
-    done += 1
-    show("\(done) of \(total): \(what)")
-  }
-
-  func show(_ what: String) {
-    let width = Terminal(descriptor: STDERR_FILENO).width
-    if isShown { printToStandardError("\r\u{1b}[K\(what.truncated(to: width - 1))") }
-  }
-
-  func clear() { if isShown { printToStandardError("\r\u{1b}[K") } }
 }

@@ -10,7 +10,8 @@ extension Observation {
       .init("about", .string(wrapper.about)), .init("raw", .boolean(wrapper.isRaw)),
       .init("command", .array(command.map { .string($0) })),
       .init("calls", .array(calls.map(\.json))), .init("states", .array(states.map(\.json))),
-      .init("threads", .number(threads)), .init("descriptors", .number(descriptors)),
+      .init("threads", .number(threads)), .init("threadsInAll", .number(threadsInAll)),
+      .init("descriptors", .number(descriptors)),
       .init(
         "descriptorKinds",
         .object(kinds.sorted { $0.key < $1.key }.map { .init($0.key, .number($0.value)) })),

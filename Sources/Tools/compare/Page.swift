@@ -27,14 +27,14 @@ struct Page {
     }
     lines += stateLines(raw, own)
     lines += ["", row("costs", [], [], style: .heading)]
-    lines.append(row("threads", ["\(raw.threads)"], ["\(own.threads)"]))
+    lines.append(row("threads", [threads(raw)], [threads(own)]))
     lines.append(row("fds", descriptors(raw), descriptors(own)))
     lines.append(row("memory", memory(raw), memory(own)))
     for (job, figures) in figures { lines += [""] + figureLines(figures, job) }
     return lines.joined(separator: "\n") + "\n"
   }
 
-  private func heading(_ title: String, _ about: String) -> String {
+  func heading(_ title: String, _ about: String) -> String {
     let first = " " + Style.strong(title, color: color)
     return title.count + about.count + 4 <= width
       ? first + String(repeating: " ", count: width - title.count - about.count - 2) + about
@@ -155,6 +155,11 @@ struct Page {
 
   // --- costs ---
 
+  private func threads(_ observation: Observation) -> String {
+    "\(observation.threads)"
+      + (observation.threadsInAll > observation.threads ? " at once, \(observation.threadsInAll) in all" : "")
+  }
+
   private func descriptors(_ observation: Observation) -> [String] {
     let kinds = observation.kinds.sorted { $0.key < $1.key }.map {
       $0.value == 1 ? $0.key : "\($0.value) \($0.key)"
@@ -188,75 +193,12 @@ struct Page {
   }
 
   /// Of six starts the slowest is all that there is to say.
-  private static func name(_ figure: Figures.Figure, _ job: Job) -> String {
+  static func name(_ figure: Figures.Figure, _ job: Job) -> String {
     switch figure {
     case .processorTime: "CPU"
     case .slow where job == .open: "slowest"
     case .median, .slow: figure.rawValue
     }
-  }
-
-  // --- all of them ---
-
-  /// One line a program: what it costs, as ratios to raw. What nobody could follow has no counts.
-  func summary(
-    _ pairs: [(wrapper: Wrapper, job: Job)], _ observations: [Observation], _ figures: [String: Figures],
-    runs: Int
-  ) -> String {
-    var lines: [String] = []
-    for job in Job.allCases {
-      let wrappers = pairs.filter { $0.job == job }.map(\.wrapper)
-      guard wrappers.count > 1 else { continue }
-      let title = "\(job.rawValue): \(job.measured); times raw's, median of \(counted(runs, "run"))"
-      lines += [""] + title.wrapped(to: width - 2).map { " " + Style.strong($0, color: color) }
-      let names = wrappers.map(\.name.count).max() ?? 0
-      var columns =
-        ["calls", "threads", "fds", "MiB"] + Figures.Figure.allCases.map { Self.name($0, job) }
-      // Where there is no room for all, what was measured goes before what was counted.
-      if observations.isEmpty || width < names + 1 + columns.count * 8 { columns.removeFirst(4) }
-      let room = max(1, min(8, (width - 1) / columns.count) - 1)
-      // And where there is none for that either, a name has a line of its own.
-      let isNarrow = width < names + 1 + columns.count * 8
-      let start = isNarrow ? 0 : names
-      func line(_ name: String, _ cells: [String]) -> [String] {
-        let figures = cells.map { " " + $0.paddedLeft(to: room) }.joined()
-        return isNarrow && !name.isEmpty
-          ? [" " + name, " " + figures] : [" " + name.padded(to: start) + figures]
-      }
-      lines += line("", columns)
-      // Raw was timed beside each of the others: the middle of all that.
-      let runsOfRaw = wrappers.flatMap { figures[Comparison.key($0, job)]?.raw ?? [] }
-      let raw = Dictionary(
-        uniqueKeysWithValues: Figures.Figure.allCases.map { ($0, Figures.median(runsOfRaw, $0)) }
-      ).compactMapValues { $0 }
-      for wrapper in wrappers {
-        let row = observations.first { $0.job == job && $0.wrapper.name == wrapper.name }
-        let figures = figures[Comparison.key(wrapper, job)]
-        func ratio(_ figure: Figures.Figure) -> String {
-          if wrapper.isRaw { return raw[figure].map(Self.time) ?? "–" }
-          return figures?.ratio(figure).map { Self.hundredths($0.median) } ?? "–"
-        }
-        let cells = [
-          "\(row?.calls.count ?? 0)", "\(row?.threads ?? 0)", "\(row?.descriptors ?? 0)",
-          Self.tenths(Double(row?.resident ?? 0) / 1024),
-          ratio(.median), ratio(.slow), ratio(.processorTime),
-        ].suffix(columns.count)
-        lines += line(wrapper.name, Array(cells))
-      }
-    }
-    if lines.isEmpty { return "" }
-    var legend =
-      "calls: that concern sockets, or what is waited for beside them; threads, fds: at the same time, at most, the "
-      + "latter as seen after those calls; MiB: resident, at the peak. How much the ratios differ from run to run stands above. "
-    if observations.isEmpty { legend = "" }
-    #if DEBUG
-      legend +=
-        "The programs' own code was built for debugging: swift run -c release compare has it optimised."
-    #endif
-    if !legend.isEmpty {
-      lines += [""] + legend.wrapped(to: width - 2).map { " " + Style.quiet($0, color: color) }
-    }
-    return lines.joined(separator: "\n") + "\n"
   }
 
   /// Nothing where there are none.
@@ -290,42 +232,6 @@ struct Page {
     return lines.joined(separator: "\n") + "\n"
   }
 
-  // --- sources ---
-
-  /// What the programs do, beside each other; their beginnings, where options are read, are left out.
-  func sources(_ own: String, _ raw: String, _ wrapper: Wrapper) -> String {
-    let (left, right) = (Self.core(raw), Self.core(own))
-    let half = (width - 4) / 2
-    var lines = ["", heading("\(wrapper.raw.name) beside \(wrapper.name)", wrapper.about), ""]
-    // Aligned by nothing but their order: they are two programs.
-    let (a, b) = (left.flatMap { broken($0, half) }, right.flatMap { broken($0, half) })
-    for index in 0..<max(a.count, b.count) {
-      let one = (index < a.count ? a[index] : "").padded(to: half)
-      lines.append(" \(one) │ \(index < b.count ? b[index] : "")".trimmedRight)
-    }
-    return lines.joined(separator: "\n") + "\n"
-  }
-
-  /// From the line that says where the job begins to the next line of its kind, or to the end.
-  static func core(_ source: String) -> [String] {
-    let lines = source.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
-    let start = lines.firstIndex { $0.hasPrefix("// --- the job ---") }.map { $0 + 1 } ?? 0
-    let end = lines[start...].firstIndex { $0.hasPrefix("// ---") } ?? lines.endIndex
-    var core = lines[start..<end]
-    while core.last?.isEmpty ?? false { core.removeLast() }
-    return Array(core)
-  }
-
-  /// A line of a source, cut where it is too long: its indent is kept, and the rest stands further in.
-  private func broken(_ line: String, _ width: Int) -> [String] {
-    if line.count <= width { return [line] }
-    let indent = String(line.prefix { $0 == " " })
-    let room = max(8, width - indent.count - 4)
-    return String(line.dropFirst(indent.count)).wrapped(to: room).enumerated().map {
-      indent + ($0 == 0 ? "" : "    ") + $1
-    }
-  }
-
   // --- numbers ---
 
   /// Nanoseconds, in the unit that suits them, with three digits or so.
@@ -353,13 +259,4 @@ struct Page {
   }
 
   private static func mebibytes(_ kibibytes: Int) -> String { "\(tenths(Double(kibibytes) / 1024)) MiB" }
-}
-
-extension String {
-  /// Without spaces at its end.
-  fileprivate var trimmedRight: String {
-    var text = self
-    while text.last == " " { text.removeLast() }
-    return text
-  }
 }

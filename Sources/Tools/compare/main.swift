@@ -39,7 +39,8 @@ func wrappers(_ words: [String]) throws(Complaint) -> [Wrapper] {
     )
   }
   if chosen.allSatisfy(\.isRaw) {
-    throw .usage("\(chosen[0].name) is what the others are compared with; name one of those")
+    throw .usage(
+      "\(chosen.map(\.name).joined(separator: ", ")) is what the others are compared with; name one of those")
   }
   return chosen
 }
