@@ -23,3 +23,16 @@ public func otherThreads() -> [pid_t] {
 
 /// Whether a thread waits for something: it is not on a processor, waits for none, and nobody has stopped it. See: proc_pid_stat(5)
 public func isAsleep(_ thread: pid_t) -> Bool { ProcessStatus(of: thread)?.state == "S" }
+
+/// A number that the kernel goes by, from /proc/sys: `setting("net/ipv4/tcp_syn_retries")`. Ends the lab where there is none.
+///
+/// See: ip-sysctl (Documentation/networking/ip-sysctl.rst)
+public func setting(_ name: String) -> Int {
+  guard let first = settings(name).first else { cannotShow("/proc/sys/\(name) has no number") }
+  return first
+}
+
+/// The same where there are several, as in net/ipv4/ip_local_port_range; none where this kernel has no such setting.
+public func settings(_ name: String) -> [Int] {
+  (text(ofFile: "/proc/sys/\(name)") ?? "").split { $0.isWhitespace }.compactMap { Int($0) }
+}

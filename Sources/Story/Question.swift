@@ -127,11 +127,11 @@ private struct Asking {
     let limit = limits?.first { $0.hasPrefix("Max open files") }?.split(whereSeparator: \.isWhitespace)
       .dropFirst(3).first
     if let limit, let most = Int32(limit), lowest >= most { return nil }
-    let numbers = [lowest, highest, highest &+ 1, lowest &+ 1].sorted().map(String.init)
+    let numbers = [lowest, highest, highest &+ 1, lowest &+ 1].sorted().map { "fd \($0)" }
     return question(
-      "Which number will the new descriptor have?", numbers + ["none: it fails"],
+      "Which descriptor will it be?", numbers + ["none: it fails"],
       key: "number \(lowest == highest &+ 1)"
-    ) { step in step.call.error == nil ? "\(step.call.result ?? 0)" : "none: it fails" }
+    ) { step in step.call.error == nil ? "fd \(step.call.result ?? 0)" : "none: it fails" }
   }
 
   func bind() -> Question? {

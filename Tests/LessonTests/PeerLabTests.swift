@@ -253,7 +253,7 @@ import Testing
     let asked = try #require(lines.firstIndex { $0["experiment"] != nil || $0["choices"] != nil })
     #expect(asked < (lines.firstIndex(where: \.isStep) ?? 0))
     let broken = try #require(lines.first { $0.isVerdict("broken") })
-    #expect(broken["right"] as? Bool == false)
+    #expect(broken["right"] as? Bool == (lab == "lab-half-open"))
   }
 }
 

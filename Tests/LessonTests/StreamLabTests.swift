@@ -305,6 +305,7 @@ import Testing
     let lines = try StoryLine.all(result.output)
     let broken = try #require(lines.first { $0["half"] as? String == "broken" })
     #expect(broken["guess"] != nil && broken["truth"] != nil)
-    #expect(broken["guess"] as? String != broken["truth"] as? String)
+    #expect((broken["guess"] as? String == broken["truth"] as? String) == (lab == "lab-zero-window"))
+    #expect(broken["right"] as? Bool == (lab == "lab-zero-window"))
   }
 }

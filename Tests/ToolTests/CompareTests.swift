@@ -22,13 +22,16 @@ import Testing
 
   /// The lines of a comparison in JSON, read by Foundation.
   private func lines(_ words: [String]) throws -> [[String: Any]] {
-    let result = try Program.run([Place.product("compare"), "--format", "json"] + words, deadline: 120)
+    let result = try Program.run(compare(["--format", "json"] + words), deadline: 120)
     #expect(result.status == 0, "\(result.errors)")
     #expect(result.errors == "")
     return try result.output.split(separator: "\n").map {
       try #require(try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
     }
   }
+
+  /// In a network of its own: 10,000 round trips as fast as can be are nothing for others' stories.
+  private func compare(_ words: [String]) -> [String] { inItsOwnNetwork([Place.product("compare")] + words) }
 
   /// Raw comes along with any other.
   private func asked(_ wrapper: String) -> String {
@@ -174,7 +177,7 @@ import Testing
     // With the compiler: it is where this test's own was.
     let path = getenv("PATH").map { String(cString: $0) } ?? ""
     let result = try Program.run(
-      [Place.product("compare"), "--runs", "1"], environment: ["PATH": path], deadline: 120)
+      compare(["--runs", "1"]), environment: ["PATH": path], deadline: 120)
     #expect(result.status == 0, "\(result.errors)")
     for wrapper in Self.wrappers {
       #expect(result.output.contains(" \(wrapper) · \(Self.clients.contains(wrapper) ? "http" : "echo")"))
@@ -209,11 +212,11 @@ import Testing
     }
     let environment = ["PATH": getenv("PATH").map { String(cString: $0) } ?? ""]
     let compared = try Program.run(
-      [Place.product("compare"), "SocketPort", "--job", "echo", "--runs", "3"], deadline: 120)
+      compare(["SocketPort", "--job", "echo", "--runs", "3"]), deadline: 120)
     let table = try #require(compared.output.range(of: "\n\n echo: "))
     let own = compared.output[..<table.lowerBound].drop { $0 == "\n" } + "\n"
     let all = try Program.run(
-      [Place.product("compare"), "--runs", "1"], environment: environment, deadline: 120)
+      compare(["--runs", "1"]), environment: environment, deadline: 120)
     let title = try #require(all.output.range(of: " Not on Linux"))
     for (marker, shown) in [
       ("transcript: compare SocketPort --job echo --runs 3", String(own)),
@@ -237,7 +240,7 @@ import Testing
 
   @Test(arguments: [40, 80, 120]) func nothingIsWiderThanTheTerminal(columns: Int) throws {
     let program = try Program(
-      [Place.product("compare"), "FileHandleReadability", "URLSession", "--runs", "1", "--color", "never"],
+      compare(["FileHandleReadability", "URLSession", "--runs", "1", "--color", "never"]),
       onTerminal: true, outputOnTerminal: true, columns: UInt16(columns))
     #expect(try program.finish(deadline: 120).status == 0)
     let lines = String(decoding: program.terminalBytes, as: UTF8.self).split(whereSeparator: \.isNewline)
@@ -329,7 +332,7 @@ import Testing
         "swiftc", in: folder, "#!/bin/sh\necho '<unknown>:0: error: no disk'\nexit 1\n")
       chmod(path, 0o755)
       let result = try Program.run(
-        [Place.product("compare"), "--runs", "1", "--format", "json"],
+        compare(["--runs", "1", "--format", "json"]),
         environment: ["PATH": "\(folder):/usr/bin:/bin"], deadline: 120)
       #expect(result.status == 0)
       let compiled = result.output.split(separator: "\n").filter { $0.contains("\"way\":\"compile\"") }
@@ -339,10 +342,10 @@ import Testing
   }
 
   @Test func aClosedPipeAndASignalEndIt() throws {
-    let program = try Program([Place.product("compare"), "--format", "json", "FileHandle"])
+    let program = try Program(compare(["--format", "json", "FileHandle"]))
     program.closeOutput()
     #expect(try program.finish(deadline: 120).status == 141)
-    let other = try Program([Place.product("compare"), "--job", "echo", "--runs", "50"])
+    let other = try Program(compare(["--job", "echo", "--runs", "50"]))
     // In the middle of a measurement: a program runs that nobody follows.
     _ = try Clock.poll(deadline: 60) {
       let children =

@@ -10,9 +10,9 @@ let lab = begin(
     asks:
       "Clients come, say something and go. The server reads to the end, and forgets to close. What is left, and for how long?",
     choices: [
+      "a socket in CLOSE_WAIT for each client, for as long as the server runs",
       "nothing: the client has closed, and with that the connection is gone",
       "a socket in TIME_WAIT for each client, for a minute",
-      "a socket in CLOSE_WAIT for each client, for as long as the server runs",
     ]))
 let stream = Int32(SOCK_STREAM.rawValue)
 let (listener, address) = listeningSocket()
@@ -52,7 +52,7 @@ verdict(
   """
   /proc/net/tcp has \(left.count) sockets in CLOSE_WAIT on port \(port), and no timer for either, not even where the client's end is
   gone. They stay until this program closes them or ends, and each takes one of its \(limit()) descriptors.
-  """, truth: 3)
+  """, truth: 1)
 
 say(
   """

@@ -10,9 +10,9 @@ let lab = begin(
     asks:
       "A server waits in read for its client. The client's machine loses its power. When does read return?",
     choices: [
+      "never: the kernel does not notice, and does not even look",
       "at once, with ECONNRESET: a connection has two ends",
       "after some minutes, with ETIMEDOUT: TCP notices, it only takes its time",
-      "never: the kernel does not notice, and does not even look",
     ], ownNetwork: true))
 let stream = Int32(SOCK_STREAM.rawValue)
 let tcp = Int32(IPPROTO_TCP)
@@ -80,7 +80,7 @@ verdict(
   The first end: in \(told.probed) ms poll has heard nothing of it. /proc/net/tcp has it ESTABLISHED, without a timer: a read would wait
   for ever. The third: ESTABLISHED, 5 bytes unacknowledged. Its timer has run out \(trying.retransmits) times, after twice as long each
   time; it gives up after \(setting("net/ipv4/tcp_retries2")) times (tcp_retries2), or \(patience() / 1000) s.
-  """, truth: 3)
+  """, truth: 1)
 
 say(
   "Why so patient? The cables are whole again. The third's bytes arrive with the next attempt, as if nothing had been."
