@@ -4,36 +4,6 @@ import SystemCalls
 import TestSupport
 import Testing
 
-/// A run of a lab at whose pauses, the program frozen, others bear witness.
-private struct Visited {
-  let lines: [StoryLine]
-  let result: Program.Result
-
-  /// The verdicts on one half, in their order.
-  func verdicts(_ half: String) -> [String] {
-    lines.compactMap { $0["half"] as? String == half ? $0["verdict"] as? String : nil }
-  }
-
-  /// Stops at each step, and calls `visit` with the steps of its call so far.
-  init(_ command: [String], _ visit: (_ step: StoryLine, _ ofItsCall: Int) throws -> Void) throws {
-    let program = try Program(command + ["--format", "json", "--step"], onTerminal: true)
-    var position = try program.waitForTerminal("q: quit")  // the lab's question
-    program.press("\n")
-    var (lines, seen): ([StoryLine], [String: Int]) = ([], [:])
-    while let text = try program.line() {
-      let line = try StoryLine(text)
-      lines.append(line)
-      guard line.isStep else { continue }
-      position = try program.waitForTerminal("q: quit", from: position)
-      seen[line.call, default: 0] += 1
-      try visit(line, seen[line.call] ?? 0)
-      program.press("\n")
-    }
-    self.lines = lines
-    result = try program.finish()
-  }
-}
-
 extension StoryLine {
   fileprivate var process: Int { self["pid"] as? Int ?? 0 }
 
@@ -71,24 +41,32 @@ private func rows(_ port: String, inNetworkOf process: Int? = nil) throws -> [SS
 
 @Suite(.enabled(if: Witness.have("ss", "unshare", "ip") && Witness.havePython)) struct ListenerLabTests {
   private func expectCannotShow(_ result: Program.Result, _ lab: String, _ what: String) {
-    #expect(result.status == 1)
-    #expect(result.errors.hasPrefix("\(lab): cannot show what this lab is about: "), "\(result.errors)")
-    #expect(result.errors.contains(what), "\(result.errors)")
-    #expect(result.errors.filter { $0 == "\n" }.count == 1)
+    expectCannotShow(result.status, result.errors, lab, what)
+  }
+
+  private func expectCannotShow(_ run: LabRun, _ lab: String, _ what: String) {
+    expectCannotShow(run.status, run.errors, lab, what)
+  }
+
+  private func expectCannotShow(_ status: Int32, _ errors: String, _ lab: String, _ what: String) {
+    #expect(status == 1)
+    #expect(errors.hasPrefix("\(lab): cannot show what this lab is about: "), "\(errors)")
+    #expect(errors.contains(what), "\(errors)")
+    #expect(errors.filter { $0 == "\n" }.count == 1)
   }
 
   // --- lab-close-wait ---
 
   @Test func closeWaitIsWhatTheVerdictSays() throws {
     var (port, waiting, left, atTheEnd): (String, [SSRow], [SSRow], [SSRow]) = ("", [], [], [])
-    let run = try Visited([Place.product("lab-close-wait")]) { step, count in
+    let run = try LabRun.visited("lab-close-wait") { step, count, _ in
       if step.call == "listen" { port = step.port }
       if step.call == "read", count == 4 { waiting = try rows(port) }
       // The first of the forgotten is closed.
       if step.call == "close", count == 3 { left = try rows(port) }
       atTheEnd = try rows(port)
     }
-    #expect(run.result.status == 0, "\(run.result.errors)")
+    #expect(run.status == 0, "\(run.errors)")
     let forgotten = waiting.filter { $0.state == "CLOSE_WAIT" && $0.local == port }
     #expect(try number(after: "/proc/net/tcp has", in: run.verdicts("broken").last) == forgotten.count)
     #expect(forgotten.count == 2)
@@ -107,7 +85,7 @@ private func rows(_ port: String, inNetworkOf process: Int? = nil) throws -> [SS
   /// Somebody else ends the sockets that the server has forgotten.
   @Test(.enabled(if: Privilege.isRoot)) func withoutCloseWaitThereIsNothingToShow() throws {
     var port = ""
-    let run = try Visited([Place.product("lab-close-wait")]) { step, count in
+    let run = try LabRun.visited("lab-close-wait") { step, count, _ in
       if step.call == "listen" { port = step.port }
       guard step.call == "read", count == 4 else { return }
       let kill = [
@@ -116,25 +94,11 @@ private func rows(_ port: String, inNetworkOf process: Int? = nil) throws -> [SS
       let status = try Program.run(kill).status
       #expect(status == 0)
     }
-    expectCannotShow(run.result, "lab-close-wait", "of the server's two ends, 0 are in CLOSE_WAIT")
+    expectCannotShow(run, "lab-close-wait", "of the server's two ends, 0 are in CLOSE_WAIT")
     #expect(run.verdicts("broken") == [])
   }
 
   // --- lab-full-accept-queue ---
-
-  /// What is counted in a process's network, read by Python.
-  private static let overflows = """
-    import sys
-    names, values = [l.split() for l in open(f"/proc/{sys.argv[1]}/net/netstat") if l.startswith("TcpExt:")]
-    counters = dict(zip(names, values))
-    print(counters["ListenOverflows"], counters["ListenDrops"], counters["TCPTimeouts"])
-    """
-
-  private func counters(of process: Int) throws -> [Int] {
-    let python = try #require(Witness.python)
-    let result = try Program.run([python, "-c", Self.overflows, "\(process)"])
-    return result.output.split { $0.isWhitespace }.compactMap { Int($0) }
-  }
 
   private func drops(_ rows: [SSRow]) throws -> Int {
     try number(after: ",d", in: rows.first { $0.state == "LISTEN" }?.rest)
@@ -144,17 +108,18 @@ private func rows(_ port: String, inNetworkOf process: Int? = nil) throws -> [SS
     var (port, atDial, atDrops, atLong, atTheEnd): (String, [SSRow], [SSRow], [SSRow], [SSRow]) =
       ("", [], [], [], [])
     var counted: [Int] = []
-    let run = try Visited([Place.product("lab-full-accept-queue")]) { step, count in
+    let run = try LabRun.visited("lab-full-accept-queue") { step, count, _ in
       if step.call == "listen" { port = step.port }
       if step.errno == "EINPROGRESS" { atDial = try rows(port, inNetworkOf: step.process) }
       if step.callText.contains("SO_MEMINFO"), atDrops.isEmpty {
         atDrops = try rows(port, inNetworkOf: step.process)
-        counted = try counters(of: step.process)
+        let counters = try LabRun.counters(step.process)
+        counted = ["ListenOverflows", "ListenDrops", "TCPTimeouts"].compactMap { counters["TcpExt\($0)"] }
       }
       if step.callText.contains("TCP_INFO") { atLong = try rows(port, inNetworkOf: step.process) }
       atTheEnd = try rows(port, inNetworkOf: step.process)
     }
-    #expect(run.result.status == 0, "\(run.result.errors)")
+    #expect(run.status == 0, "\(run.errors)")
     let broken = run.verdicts("broken").last
     // A connection more than the backlog, and a client whose timer runs.
     let full = try #require(atDial.first { $0.state == "LISTEN" })
@@ -209,7 +174,7 @@ private func rows(_ port: String, inNetworkOf process: Int? = nil) throws -> [SS
   @Test func theTakenPortIsWhatTheVerdictsSay() throws {
     var (port, witnesses): (String, [[Substring]]) = ("", [])
     var (over, queues, left): ([SSRow], [Int], [Int]) = ([], [], [])
-    let run = try Visited([Place.product("lab-port-taken")]) { step, _ in
+    let run = try LabRun.visited("lab-port-taken") { step, _, _ in
       if step.call == "listen" { port = step.port }
       if step.call == "bind", step.errno == "EADDRINUSE" {
         if over.isEmpty { over = try rows(port) }
@@ -224,7 +189,7 @@ private func rows(_ port: String, inNetworkOf process: Int? = nil) throws -> [SS
       if now.count == 2 { queues = now }
       left = now
     }
-    #expect(run.result.status == 0, "\(run.result.errors)")
+    #expect(run.status == 0, "\(run.errors)")
     #expect(over.map(\.state) == ["TIME_WAIT"] && over.first?.local == port)
     #expect(try number(after: "/proc/net/tcp has", in: run.verdicts("broken").first) == over.count)
     // Where TIME_WAIT has the port SO_REUSEADDR helps, where a listener has it not.
@@ -257,7 +222,7 @@ private func rows(_ port: String, inNetworkOf process: Int? = nil) throws -> [SS
     var (port, queues, atTheEnd): (String, [Int], [SSRow]) = ("", [], [])
     var idle: [Int] = []
     func queue() throws -> Int { try rows(port).first { $0.state == "LISTEN" }?.receiveQueue ?? -1 }
-    let run = try Visited([Place.product("lab-descriptor-limit")]) { step, _ in
+    let run = try LabRun.visited("lab-descriptor-limit") { step, _, _ in
       if step.call == "listen" { port = step.port }
       if step.call == "accept", step.errno == "EMFILE" {
         queues.append(try queue())
@@ -272,7 +237,7 @@ private func rows(_ port: String, inNetworkOf process: Int? = nil) throws -> [SS
       if step.call == "poll", step["result"] as? Int == 0 { idle.append(try queue()) }
       atTheEnd = try rows(port)
     }
-    #expect(run.result.status == 0, "\(run.result.errors)")
+    #expect(run.status == 0, "\(run.errors)")
     let broken = run.verdicts("broken").last
     #expect(try number(after: "has returned", in: broken) == queues.count)
     #expect(try Set(queues) == [number(after: "TCP_INFO:", in: broken)])
@@ -287,68 +252,12 @@ private func rows(_ port: String, inNetworkOf process: Int? = nil) throws -> [SS
 
   /// Somebody gives it more.
   @Test(.enabled(if: Witness.have("prlimit"))) func withDescriptorsThereIsNothingToShow() throws {
-    let run = try Visited([Place.product("lab-descriptor-limit")]) { step, count in
+    let run = try LabRun.visited("lab-descriptor-limit") { step, count, _ in
       guard step.call == "poll", count == 2 else { return }
       let status = try Program.run(["prlimit", "--pid", "\(step.process)", "--nofile=100:"]).status
       #expect(status == 0)
     }
-    expectCannotShow(run.result, "lab-descriptor-limit", "accept found a descriptor that is free")
+    expectCannotShow(run, "lab-descriptor-limit", "accept found a descriptor that is free")
     #expect(run.verdicts("broken") == [])
-  }
-
-  // --- all of them ---
-
-  static let labs = [
-    "lab-close-wait", "lab-descriptor-limit", "lab-full-accept-queue", "lab-port-taken",
-  ]
-
-  @Test(arguments: labs) func itRunsWithoutANarrator(lab: String) throws {
-    let result = try Program.run([Place.product(lab), "--bare"])
-    #expect(result.status == 0, "\(result.errors)")
-    let halves = result.lines.map { String($0.prefix { $0 != ":" }) }.filter {
-      ["broken", "cured"].contains($0)
-    }
-    #expect(halves.first == "broken" && halves.last == "cured")
-  }
-
-  @Test(.enabled(if: Privilege.isRoot && Witness.have("setpriv")), arguments: labs)
-  func anOrdinaryUserMayRunIt(lab: String) throws {
-    try Place.withTemporaryFolder { folder in
-      #expect(try Program.run(["/bin/cp", Place.product(lab), folder]).status == 0)
-      let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]
-      let result = try Program.run(user + ["\(folder)/\(lab)", "--format", "json", "--no-step"])
-      #expect(result.status == 0, "\(result.errors)")
-      let lines = try StoryLine.all(result.output)
-      #expect(lines.last { $0["half"] != nil }?["half"] as? String == "cured")
-    }
-  }
-
-  @Test(arguments: labs) func itRunsWhereNamespacesAreRefused(lab: String) throws {
-    let script =
-      "cd /proc/sys/user && echo 0 >max_net_namespaces && echo 0 >max_user_namespaces && exec \"$0\" --format json"
-    let result = try Program.run(["unshare", "-Ur", "/bin/sh", "-c", script, Place.product(lab)])
-    #expect(result.status == 0, "\(result.errors)")
-    let lines = try StoryLine.all(result.output)
-    #expect(lines.last { $0["half"] != nil }?["half"] as? String == "cured")
-    let notes = lines.filter { ($0["note"] as? String ?? "").hasPrefix("No network of its own") }
-    #expect(notes.count == (Course.withOwnNetwork.contains(lab) ? 1 : 0))
-  }
-
-  /// The lab's own question is asked first, and the run decides who was right.
-  @Test(arguments: labs) func itsQuestionIsAnsweredByTheKernel(lab: String) throws {
-    for answer in 1...3 {
-      let input = "\(answer)\n" + String(repeating: "\n", count: 100)
-      let result = try Program.run([Place.product(lab), "--predict", "--format", "json"], input: input)
-      #expect(result.status == 0, "\(result.errors)")
-      let lines = try StoryLine.all(result.output)
-      let decided = lines.filter { $0["truth"] != nil }
-      #expect(decided.count == 1)
-      let right = ["lab-port-taken": 2, "lab-descriptor-limit": 3][lab] ?? 1
-      #expect(decided.first?["right"] as? Bool == (answer == right))
-      // In words, no wider than the terminal that they are for.
-      let told = try Program.run(
-        [Place.product(lab), "--predict"], input: input, environment: ["COLUMNS": "80"])
-      #expect(told.lines.allSatisfy { $0.count <= 80 })
-    }
   }
 }

@@ -6,48 +6,12 @@ import Testing
 
 /// Four labs: their verdicts against what others see of the same kernel, and that they say so where their effect does not occur.
 @Suite struct StreamLabTests {
-  static let labs = ["lab-broken-pipe", "lab-nagle", "lab-reset", "lab-zero-window"]
-
-  /// Runs a lab step by step, and looks at its network at each pause, with the lab frozen: `look` gets the step that has just been
-  /// told, and the process whose network it is. Returns the whole story.
+  /// Goes through a lab, and looks at its network at each pause: `look` gets the step that has just been told, and the process whose
+  /// network it is. Returns the whole story.
   private func walk(_ lab: String, look: (StoryLine, Int) throws -> Void) throws -> [StoryLine] {
-    let program = try Program([Place.product(lab), "--format", "json", "--step"], onTerminal: true)
-    var position = try program.waitForTerminal("q: quit")
-    program.press("\n")
-    var lines: [StoryLine] = []
-    var process: Int?
-    while case let event = try program.next("q: quit", from: position), event != .end {
-      switch event {
-      case .line(let text):
-        let line = try StoryLine(text)
-        lines.append(line)
-        if line.isStep { process = process ?? line["pid"] as? Int }
-      case .shown(let end):
-        position = end
-        if let step = lines.last(where: \.isStep), let process { try look(step, process) }
-        program.press("\n")
-      case .end: break
-      }
-    }
-    let result = try program.finish()
-    #expect(result.status == 0, "\(result.errors)")
-    return lines
-  }
-
-  /// What the kernel has counted in a process's network, read by Python.
-  private func counters(_ process: Int) throws -> [String: Int] {
-    let script = """
-      import sys
-      for name in "snmp", "netstat":
-          lines = open(f"/proc/{sys.argv[1]}/net/{name}").read().splitlines()
-          for names, numbers in zip(lines[::2], lines[1::2]):
-              names, numbers = names.split(), numbers.split()
-              for one, number in zip(names[1:], numbers[1:]): print(names[0][:-1] + one, number)
-      """
-    let result = try Program.run([try #require(Witness.python), "-c", script, "\(process)"])
-    #expect(result.status == 0, "\(result.errors)")
-    let pairs = result.lines.map { $0.split(separator: " ") }.filter { $0.count == 2 }
-    return Dictionary(uniqueKeysWithValues: pairs.map { (String($0[0]), Int($0[1]) ?? -1) })
+    let run = try LabRun.visited(lab) { step, _, network in try look(step, network) }
+    #expect(run.status == 0, "\(run.errors)")
+    return run.lines
   }
 
   private func verdict(_ half: String, _ lines: [StoryLine]) throws -> String {
@@ -75,7 +39,7 @@ import Testing
         queues = (server.sendQueue, server.receiveQueue, client.receiveQueue)
       }
       if step.callText.hasPrefix("close(4)") || step.callText.hasPrefix("close(5)") {
-        counts.append(try counters(process))
+        counts.append(try LabRun.counters(process))
       }
     }
     let seen = try #require(queues)
@@ -106,7 +70,7 @@ import Testing
       if let pid = step["pid"] as? Int, pid != process, child == nil { child = pid }
       if step.callText.hasPrefix("close(4)") {
         if let child, resets.isEmpty { isGone = kill(pid_t(child), 0) == -1 }
-        resets.append(try counters(process)["TcpOutRsts"])
+        resets.append(try LabRun.counters(process)["TcpOutRsts"])
       }
       if step.call == "poll" { states = Set(try SSRow.all(inNetworkOf: process).map(\.state)) }
     }
@@ -146,7 +110,7 @@ import Testing
       if step.callText.hasPrefix("getsockopt(5,") {
         let row = try SSRow.all(inNetworkOf: process).first { $0.sendQueue > 0 && $0.state == "ESTABLISHED" }
         isProbing = row?.rest.contains("timer:(persist,") ?? false
-        probes = try counters(process)["TcpExtTCPWinProbe"]
+        probes = try LabRun.counters(process)["TcpExtTCPWinProbe"]
       }
       if step.call == "recvfrom" { over = try SSRow.all(inNetworkOf: process) }
       if step.errno == "ETIMEDOUT" { last = try SSRow.all(inNetworkOf: process) }
@@ -175,7 +139,7 @@ import Testing
   func nagleWaitsForTheAcknowledgement() throws {
     var delayed: [Int?] = []
     let lines = try walk("lab-nagle") { step, process in
-      if step.call == "setsockopt" { delayed.append(try counters(process)["TcpExtDelayedACKs"]) }
+      if step.call == "setsockopt" { delayed.append(try LabRun.counters(process)["TcpExtDelayedACKs"]) }
     }
     // Before anything was sent; and before TCP_NODELAY.
     #expect(delayed.count == 2 && delayed.first == 0)
@@ -183,7 +147,13 @@ import Testing
     #expect(counted >= 2)
     let broken = try verdict("broken", lines)
     #expect(broken.contains("After both writes 10 and 10 bytes were not sent"))
-    for time in try times(broken) { #expect(time >= 35) }
+    // The packets have the kernel's own times: a head, and how much later its body went out.
+    let halves = lines.flatMap(\.packets).filter { $0["length"] as? Int == 10 }.compactMap {
+      ($0["time"] as? NSNumber)?.uint64Value
+    }
+    let gaps = stride(from: 0, to: halves.count - 1, by: 2).map { Double(halves[$0 + 1] - halves[$0]) / 1e6 }
+    for time in try times(broken) { #expect(gaps.contains { $0 >= 30 && $0 <= time }, "\(time): \(gaps)") }
+    #expect(gaps.suffix(2).allSatisfy { $0 < 30 }, "\(gaps)")
     // How long it takes under a narrator hangs on him; `straceTakesTheTime` looks at that.
     let cured = try times(try verdict("cured", lines))
     #expect(cured.count == 3)
@@ -214,7 +184,7 @@ import Testing
       let told = try times(broken)
       #expect(told.count == 2)
       for time in told { #expect(waits.contains { $0 >= 0.03 && $0 * 1000 <= time + 0.1 }) }
-      #expect(try #require(waits.suffix(3).min()) < 0.03)
+      #expect(waits.count { $0 < 0.03 } >= 4)
     }
   }
 
@@ -269,43 +239,5 @@ import Testing
     #expect(!result.output.contains("broken: "))
     // The narrator starts it as a shell would.
     #expect(try Program.run(["/bin/sh", "-c", "trap '' PIPE; exec \"$0\" --no-step", lab]).status == 0)
-  }
-
-  // --- wherever it runs ---
-
-  @Test(.enabled(if: Privilege.isRoot && Isolation.isPossible && Witness.have("setpriv")), arguments: labs)
-  func anOrdinaryUserCanRunIt(lab: String) throws {
-    let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]
-    try Place.withTemporaryFolder { folder in
-      #expect(try Program.run(["/bin/cp", Place.product(lab), folder]).status == 0)
-      let told = try Program.run(user + ["\(folder)/\(lab)", "--format", "json"])
-      #expect(told.status == 0, "\(told.errors)")
-      // In a network of its own, with its packets.
-      #expect(try StoryLine.all(told.output).contains { !$0.packets.isEmpty })
-      #expect(try Program.run(user + ["\(folder)/\(lab)", "--bare"]).status == 0)
-    }
-  }
-
-  @Test(.enabled(if: Isolation.isPossible && Witness.have("unshare")), arguments: labs)
-  func withoutANetworkOfItsOwn(lab: String) throws {
-    let script =
-      "cd /proc/sys/user && echo 0 >max_net_namespaces && echo 0 >max_user_namespaces && exec \"$0\" --no-step"
-    let result = try Program.run(["unshare", "-Ur", "/bin/sh", "-c", script, Place.product(lab)])
-    #expect(result.status == 0, "\(result.errors)")
-    #expect(result.output.components(separatedBy: "No network of its own").count == 2)
-    #expect(result.output.contains("broken: ") && result.output.contains("cured: "))
-  }
-
-  /// Somebody who always answers the same; the lab's own question comes first.
-  @Test(arguments: labs) func aGuessIsJudged(lab: String) throws {
-    let answers = String(repeating: "1\n", count: 200)
-    let result = try Program.run(
-      [Place.product(lab), "--predict", "--no-step", "--format", "json"], input: answers)
-    #expect(result.status == 0, "\(result.errors)")
-    let lines = try StoryLine.all(result.output)
-    let broken = try #require(lines.first { $0["half"] as? String == "broken" })
-    #expect(broken["guess"] != nil && broken["truth"] != nil)
-    #expect((broken["guess"] as? String == broken["truth"] as? String) == (lab == "lab-zero-window"))
-    #expect(broken["right"] as? Bool == (lab == "lab-zero-window"))
   }
 }
