@@ -19,15 +19,22 @@ let writing = [
     name: "FileHandle-close-FIN",
     promise: "close() with a readabilityHandler set: the peer gets the end of the stream when close returns"
   ) { _ in
-    let pair = try Pair()
-    let handle = FileHandle(fileDescriptor: pair.server, closeOnDealloc: true)
-    handle.readabilityHandler = { _ in }
-    let during = Pair.sockets().filter { Pair.isPeer($0, of: pair.client) }.sorted()
-    try handle.close()
-    let left = Pair.sockets().filter { Pair.isPeer($0, of: pair.client) }.sorted()
-    _ = Pair.wait { !Pair.sockets().contains { Pair.isPeer($0, of: pair.client) } }
-    let later = Pair.sockets().filter { Pair.isPeer($0, of: pair.client) }.sorted()
+    // The last descriptor is closed by another thread, which may be quicker or slower: so it is tried more than once.
+    let tries = 10
+    var (leading, stillOpen, later) = (0, 0, 0)
+    for _ in 0..<tries {
+      let pair = try Pair()
+      func left() -> Int { Pair.sockets().count { Pair.isPeer($0, of: pair.client) } }
+      let handle = FileHandle(fileDescriptor: pair.server, closeOnDealloc: true)
+      handle.readabilityHandler = { _ in }
+      leading = max(leading, left())
+      try handle.close()
+      stillOpen += left() > 0 ? 1 : 0
+      _ = Pair.wait { left() == 0 }
+      later += left()
+    }
     return
-      "descriptors that lead to the connection: \(during), when close had returned \(left), later \(later)"
+      "up to \(leading) descriptors led to a connection; when close had returned, one still did in \(stillOpen) of "
+      + "\(tries) tries; later \(later == 0 ? "none" : "\(later)")"
   },
 ]
