@@ -79,7 +79,7 @@ final class ProgramState {
   /// Where the program stands, in words; nil where it has nothing to say.
   func standing() -> String? {
     let now = record.now
-    if let end = now.end { return "The program has ended: \(end.inWords)." }
+    if let end = now.end { return end.inASentence }
     guard let process = now.processes.first else { return nil }
     let waiting = now.waiting.values.sorted { $0.call.entered < $1.call.entered }
     if !waiting.isEmpty {
@@ -92,12 +92,26 @@ final class ProgramState {
     if state == "R" {
       return "It uses the processor and makes no call that concerns a socket: a loop that never ends?"
     }
-    if let call = Self.untold(process) { return "It waits in \(call)." }
+    if let call = untold(process) { return "It waits in \(call)." }
     return nil
   }
 
+  /// Nanoseconds of processor time that it has taken so far, with what was spent on following it.
+  var processorTime: UInt64 {
+    func nanoseconds(_ clock: clockid_t) -> UInt64 {
+      var time = timespec()
+      guard clock_gettime(clock, &time) == 0 else { return 0 }
+      return UInt64(clamping: time.tv_sec) &* 1_000_000_000 &+ UInt64(clamping: time.tv_nsec)
+    }
+    let own = nanoseconds(CLOCK_PROCESS_CPUTIME_ID)
+    return record.now.processes.reduce(own) { total, process in
+      var clock = clockid_t()
+      return clock_getcpuclockid(process, &clock) == 0 ? total &+ nanoseconds(clock) : total
+    }
+  }
+
   /// Calls in which a program may wait and which are not told, from /proc/PID/syscall. See: proc_pid_syscall(5)
-  private static func untold(_ process: pid_t) -> String? {
+  private func untold(_ process: pid_t) -> String? {
     guard let text = text(ofFile: "/proc/\(process)/syscall") else { return nil }
     let words = text.split(separator: " ")
     guard let number = words.first.flatMap({ Int($0) }) else { return nil }
@@ -117,8 +131,9 @@ final class ProgramState {
       let descriptor = Int32(words[1].dropFirst(2), radix: 16)
     {
       let link = destination(ofLink: "/proc/\(process)/fd/\(descriptor)") ?? "?"
-      let what = descriptor == 0 ? "its standard input" : link
-      return "\(number == read ? "read" : "write")(\(descriptor), …), \(what)"
+      let socket = sockets().first { $0.descriptor == descriptor }?.inWords
+      let what = socket ?? (descriptor == 0 ? "its standard input" : link)
+      return "\(number == read ? "read" : "write")(\(descriptor), …) — \(what)"
     }
     return names[number].map { $0 + "()" + ($0 == "futex" ? ", for another thread or a lock" : "") }
   }
@@ -130,6 +145,38 @@ extension Tracer.Status {
     switch self {
     case .exited(let status): "exit status \(status)"
     case .killed(let signal): "killed by \(signalName(signal))"
+    }
+  }
+
+  var inASentence: String {
+    switch self {
+    case .exited: "The program has ended, with \(inWords)."
+    case .killed: "The program was \(inWords)."
+    }
+  }
+
+  /// What to make of it, where that is no secret.
+  var advice: (missing: String?, hint: String)? {
+    switch self {
+    case .killed(SIGPIPE):
+      (
+        "signal(SIGPIPE, SIG_IGN)",
+        "Who writes to a connection whose peer has gone gets SIGPIPE, which ends the program. Where it is ignored, write "
+          + "returns EPIPE."
+      )
+    case .killed(SIGILL), .killed(SIGTRAP):
+      (
+        nil,
+        "Swift stops a program that would go on with a wrong value: an index out of range, a number that is too large, a nil that "
+          + "was unwrapped. Which, and where, it says on standard error."
+      )
+    case .killed(SIGSEGV), .killed(SIGBUS):
+      (
+        nil,
+        "It has used memory that it does not have: a pointer that is no longer valid, or a recursion without end."
+      )
+    case .killed(SIGABRT): (nil, "It has ended itself by abort(3): the C library says why on standard error.")
+    default: nil
     }
   }
 }

@@ -26,6 +26,8 @@ final class Record: Sendable {
     var firstSuccess: [SystemCall: Int] = [:]
     /// The last call that failed, injected ones and those that only say "later" left out.
     var lastFailure: Step?
+    /// The last call to which something was done, and the number of its step.
+    var lastInjected: (step: Step, number: Int)?
     /// The last write that took less than it was given.
     var shortWrite: (wanted: UInt64, taken: Int64)?
     /// Calls that have not returned for a while.
@@ -102,6 +104,7 @@ final class Recorder: Teller {
     state.steps += 1
     state.waiting[call.thread] = nil
     state.lastCall = monotonicNanoseconds()
+    if call.injection != nil { state.lastInjected = (step, state.steps) }
     if let error = call.error {
       state.failures[call.systemCall, default: [:]][error.rawValue, default: 0] += 1
       if step.isFailure, call.injection == nil { state.lastFailure = step }

@@ -54,10 +54,6 @@ struct TrialRun {
     let ended = Result { () throws(Complaint) in try teller.run(name: "workshop", arguments: start.words) }
     output.drain(limit: Self.printed) { bytes in record.change { $0.output += bytes } }
     errors.drain(limit: Self.printed) { bytes in record.change { $0.errors += bytes } }
-    // Its end was told before its last words were read.
-    record.change { state in
-      if state.process == 0 { state.isOver = true }
-    }
     let status = try end(ended, record, side)
     let now = record.now
     if now.end == nil, !now.isOver, now.violation == nil {
@@ -158,7 +154,7 @@ final class LimitWatch {
     if state.mostThreads > limits.threads {
       return Failure(
         "the program has no more than \(limits.threads) threads",
-        observed: ["It has \(state.mostThreads); it was ended."])
+        observed: ["It had \(state.mostThreads), and was ended."])
     }
     if printed {
       return Failure(

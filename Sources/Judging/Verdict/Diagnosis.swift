@@ -1,6 +1,7 @@
 import CommandLineTool
 import Glibc
 import KernelState
+import Story
 import SystemCalls
 import Tracing
 
@@ -38,6 +39,52 @@ struct Diagnosis {
   }
 
   private var isEnded: Bool { record.now.end != nil }
+
+  // --- what is true of all ---
+
+  /// A failure with what the story says beside: how the program has ended, and what was done to its calls.
+  func completed(_ failure: Failure) -> Failure {
+    var failure = failure
+    let now = record.now
+    if let end = now.end {
+      // How it ended is what matters most.
+      failure.observed.removeAll { $0 == end.inASentence }
+      failure.observed.insert(end.inASentence, at: 0)
+      if let advice = end.advice { (failure.missing, failure.hint) = advice }
+    }
+    if failure.hint == nil || isEnded && failure.missing == nil, let injected = now.lastInjected,
+      now.steps - injected.number < Self.near, let hint = Self.hint(injected.step)
+    {
+      failure.hint = hint
+    }
+    return failure
+  }
+
+  /// What was done to a call so many steps ago is likely to have to do with the failure.
+  private static let near = 6
+
+  private static func hint(_ step: Step) -> String? {
+    let name = step.call.systemCall.name
+    guard let injection = step.call.injection else { return nil }
+    switch injection.fault.effect {
+    case .length:
+      let moved = step.call.result ?? 0
+      return
+        "\(name) was given \(injection.length ?? 0) bytes and moved \(moved): the judge let it be short, as the kernel may at any time. What it "
+        + "returns says how far it came."
+    case .errno(let error):
+      let meaning: String
+      switch error.rawValue {
+      case EINTR: meaning = "a signal came, nothing was done, and the call is to be made again"
+      case ECONNABORTED:
+        meaning = "that one client has gone before it was accepted, and the next may be waiting"
+      case EMFILE, ENFILE: meaning = "no descriptor is free now; closing one frees it"
+      case EAGAIN: meaning = "nothing is there now, and later there may be"
+      default: meaning = "\(error.text)"
+      }
+      return "The judge let \(name) return \(error.name), which may happen at any time: \(meaning)."
+    }
+  }
 
   // --- nobody there ---
 
@@ -129,12 +176,14 @@ struct Diagnosis {
   }
 
   func brokenOff(_ expected: String, _ connection: Connection, _ error: ErrorNumber) -> Failure {
-    Failure(
-      expected, observed: ["send returned \(error): the program's end is gone."] + standing,
-      hint: isEnded
-        ? nil
-        : "The program has closed the connection before all had come. Does it read until the end of the stream?",
-    )
+    var result = Failure(
+      expected, observed: ["send returned \(error): the program's end is gone."] + standing)
+    if !isEnded {
+      result.missing = "read, again"
+      result.hint =
+        "The program has closed the connection before all had come. The end of the stream is a read that returns 0."
+    }
+    return result
   }
 
   func notAnswered(
@@ -165,9 +214,7 @@ struct Diagnosis {
           "One read returns what has come so far, and no more. What has not come yet needs another one."
       }
     } else if let short = record.now.shortWrite, !got.isEmpty {
-      result.missing = "write, again, for the rest"
-      result.hint =
-        "write was given \(short.wanted) bytes and took \(short.taken). It returns how many: the rest is to be written again."
+      rewrite(short, &result)
     } else if !has("write") {
       result.missing = has("read") ? "write" : "read"
     }
@@ -182,8 +229,15 @@ struct Diagnosis {
   }
 
   func otherBytes(_ expected: String, _ connection: Connection, _ difference: ByteDifference) -> Failure {
-    Failure(
-      expected, observed: ["Other bytes have come."] + standing, difference: difference)
+    var result = Failure(expected, observed: ["Other bytes have come."] + standing, difference: difference)
+    if let short = record.now.shortWrite { rewrite(short, &result) }
+    return result
+  }
+
+  private func rewrite(_ short: (wanted: UInt64, taken: Int64), _ result: inout Failure) {
+    result.missing = "write, again, for the rest"
+    result.hint =
+      "write was given \(short.wanted) bytes and took \(short.taken). It returns how many: the rest is to be written again."
   }
 
   func tooMuch(_ expected: String, _ connection: Connection, _ bytes: [UInt8]) -> Failure {

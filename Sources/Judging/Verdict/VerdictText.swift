@@ -37,7 +37,7 @@ struct VerdictText {
     }
     tellSteps(now)
     for (what, bytes) in [("standard output", now.output), ("standard error", now.errors)] {
-      let printed = Self.tail(bytes)
+      let printed = Self.head(bytes)
       if printed.isEmpty { continue }
       lines += ["", "   Its \(what):"]
       lines += printed.map { "   │ " + $0.truncated(to: width - 5) }
@@ -103,12 +103,14 @@ struct VerdictText {
     ).trimmed
   }
 
-  /// The last lines of what a program printed.
-  private static func tail(_ bytes: [UInt8]) -> [String] {
-    let text = String(decoding: bytes.suffix(4096), as: UTF8.self)
-    let lines = text.split(separator: "\n", omittingEmptySubsequences: false).map { String($0).printable }
+  /// The first lines of what a program printed.
+  private static func head(_ bytes: [UInt8]) -> [String] {
+    let text = String(decoding: bytes.prefix(4096), as: UTF8.self)
+    // Of a program that Swift has stopped the reason is wanted, and not the addresses.
+    let said = text.range(of: "\nCurrent stack trace:").map { text[..<$0.lowerBound] } ?? text[...]
+    let lines = said.split(separator: "\n", omittingEmptySubsequences: false).map { String($0).printable }
       .trimmed
-    return lines.count > 8 ? ["…"] + lines.suffix(8) : lines
+    return lines.count > 8 ? lines.prefix(8) + ["…"] : lines
   }
 }
 
