@@ -303,10 +303,6 @@ final class OtherSide {
         if !mayTakeLonger || spent > limit + Self.grace || hasHadItsTime || !program.isBusy { return isSo() }
       }
       if worked == nil { worked = program.processorTime }
-      isPatient || !mayTakeLonger || spent > limit + Self.grace
-        || !program.isBusy {
-          return isSo()
-        }
       // The run is over, whatever becomes of this.
       if record.now.violation != nil { return false }
       _ = poll(nil, 0, 2)
