@@ -52,7 +52,9 @@ struct Diagnosis {
       failure.observed.insert(end.inASentence, at: 0)
       if let advice = end.advice { (failure.missing, failure.hint) = advice }
     }
-    if failure.hint == nil || isEnded && failure.missing == nil, let injected = now.lastInjected,
+    var wasKilled = false
+    if case .killed? = now.end { wasKilled = true }
+    if !wasKilled, failure.hint == nil || isEnded && failure.missing == nil, let injected = now.lastInjected,
       now.steps - injected.number < Self.near, let hint = Self.hint(injected.step)
     {
       failure.hint = hint
