@@ -42,14 +42,17 @@ import Testing
   @Test func allAreFormatted() throws {
     let files = CourseExercise.all.flatMap { [$0.path("exercise"), $0.path("solution")] }
     let result = try Program.run(
-      ["swift", "format", "lint", "--strict", "--parallel", "--configuration", "\(Place.root)/.swift-format"] + files,
+      ["swift", "format", "lint", "--strict", "--parallel", "--configuration", "\(Place.root)/.swift-format"]
+        + files,
       environment: ["PATH": ProcessInfo.processInfo.environment["PATH"] ?? ""], deadline: 120)
     #expect(result.status == 0, "\(result.output)\(result.errors)")
   }
 
   /// What the judge says of each wrong program is kept beside it, and names the fault. With SOCKETSTEPS_WRITE_TRANSCRIPTS in the
   /// environment it is written anew.
-  @Test(arguments: CourseExercise.all.flatMap(\.wrong)) func aWrongProgramIsToldWhy(program: WrongProgram) throws {
+  @Test(arguments: CourseExercise.all.flatMap(\.wrong)) func aWrongProgramIsToldWhy(program: WrongProgram)
+    throws
+  {
     try TemporaryCourse.with(program.exercise, source: program.source) { course in
       let judged = try course.judged()
       #expect(!judged.passed)
@@ -87,7 +90,9 @@ import Testing
     var isInSteps = false
     let lines = text.split(separator: "\n", omittingEmptySubsequences: false).filter { line in
       if line.hasPrefix("   The last steps:") || line.hasPrefix("   Its steps:") { isInSteps = true }
-      if ["   Its standard", "   Likely missing:", "   ▸"].contains(where: line.hasPrefix) { isInSteps = false }
+      if ["   Its standard", "   Likely missing:", "   ▸"].contains(where: line.hasPrefix) {
+        isInSteps = false
+      }
       return !isInSteps
     }
     var paragraphs: [String] = []

@@ -17,7 +17,8 @@ struct CourseExercise: CustomTestStringConvertible, Sendable {
   static let all: [CourseExercise] = {
     let folders = (try? FileManager.default.contentsOfDirectory(atPath: lessons)) ?? []
     return folders.sorted().flatMap { folder in
-      ["", "2"].filter { FileManager.default.fileExists(atPath: "\(lessons)/\(folder)/check\($0).json") }.map {
+      ["", "2"].filter { FileManager.default.fileExists(atPath: "\(lessons)/\(folder)/check\($0).json") }.map
+      {
         CourseExercise(lesson: folder, suffix: $0)
       }
     }
@@ -34,7 +35,8 @@ struct CourseExercise: CustomTestStringConvertible, Sendable {
     return files.compactMap { file in
       let beginning = "exercise\(suffix)-"
       guard file.hasPrefix(beginning), file.hasSuffix(".swift") else { return nil }
-      return WrongProgram(exercise: self, name: String(file.dropFirst(beginning.count).dropLast(".swift".count)))
+      return WrongProgram(
+        exercise: self, name: String(file.dropFirst(beginning.count).dropLast(".swift".count)))
     }
   }
 }
@@ -54,7 +56,8 @@ struct WrongProgram: CustomTestStringConvertible, Sendable {
   /// What must stand in the verdict, from the file that lists the faults.
   func fault() throws -> String {
     let lines = try String(contentsOfFile: "\(stem).faults", encoding: .utf8).split(separator: "\n")
-    let line = try #require(lines.first { $0.hasPrefix("\(name): ") }, "\(stem).faults has no line for \(name)")
+    let line = try #require(
+      lines.first { $0.hasPrefix("\(name): ") }, "\(stem).faults has no line for \(name)")
     return String(line.dropFirst(name.count + 2))
   }
 }
@@ -71,7 +74,9 @@ struct TemporaryCourse {
   let folder: String
 
   /// - Parameter source: the path of what stands in for the learner's file.
-  static func with<Result>(_ exercise: CourseExercise, source: String, _ body: (TemporaryCourse) throws -> Result) throws
+  static func with<Result>(
+    _ exercise: CourseExercise, source: String, _ body: (TemporaryCourse) throws -> Result
+  ) throws
     -> Result
   {
     try Place.withTemporaryFolder { folder in
@@ -99,6 +104,7 @@ struct TemporaryCourse {
   func judged() throws -> JudgedLine {
     let result = try run(["check", "1", "--format", "json"])
     return try #require(
-      try? JSONDecoder().decode(JudgedLine.self, from: Data(result.output.utf8)), "\(result.output)\(result.errors)")
+      try? JSONDecoder().decode(JudgedLine.self, from: Data(result.output.utf8)),
+      "\(result.output)\(result.errors)")
   }
 }
