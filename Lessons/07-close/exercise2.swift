@@ -69,7 +69,8 @@ func listeningSocket() -> Int32 {
   }
   let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
   guard listener >= 0 else { fail("socket") }
-  // TODO 3: TIME_WAIT of an earlier run is to be no obstacle.
+  // TODO 3: connections of an earlier run that are in TIME_WAIT are to be no obstacle to bind.
+  // (The option for that has stood here since lesson 4. Now it is missing.)
   var address = sockaddr_in()
   address.sin_family = sa_family_t(AF_INET)
   address.sin_addr.s_addr = inet_addr("127.0.0.1")

@@ -78,8 +78,8 @@ func listeningSocket() -> Int32 {
   }
   let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
   guard listener >= 0 else { fail("socket") }
-  // Connections of an earlier run that are in TIME_WAIT are no obstacle to bind, if they had the option, too.
-  // A connection inherits it from its listening socket.
+  // Connections of an earlier run that are in TIME_WAIT are no obstacle to bind, if they had the option, too:
+  // they inherited it from their listening socket.
   var on: Int32 = 1
   let size = socklen_t(MemoryLayout<Int32>.size)
   guard setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, size) == 0 else { fail("setsockopt") }
