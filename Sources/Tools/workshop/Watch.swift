@@ -122,17 +122,17 @@ final class Watch {
     guard let job, let status = job.step() else { return }
     self.job = nil
     let (exercise, time, workshop) = (job.exercise, job.time, workshop)
-    let clock = ProgressEntry.now("%H:%M:%S")
+    let listener: Workshop.Listener = keyboard == nil ? .shell : .watcher(at: ProgressEntry.now("%H:%M:%S"))
     workshop.refresh()
     switch status {
     case ExitStatus.success:
       let isFirst = !workshop.progress[exercise].isDone
       workshop.pass(exercise)
       verdict = (
-        job.text, { _ in workshop.success(exercise, time, isFirst: isFirst, to: .watcher(at: clock)) }
+        job.text, { _ in workshop.success(exercise, time, isFirst: isFirst, to: listener) }
       )
     case ExitStatus.failure:
-      verdict = (job.text, { _ in workshop.failure(exercise, time, to: .watcher(at: clock)) })
+      verdict = (job.text, { _ in workshop.failure(exercise, time, to: listener) })
     default:
       verdict = (
         job.text,
