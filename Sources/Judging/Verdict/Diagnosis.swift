@@ -211,7 +211,7 @@ struct Diagnosis {
       if case .killed? = record.now.end { result.missing = nil }
     } else if missing != nil {
       result.missing = missing
-      if missing == "read", connection.sent > 0 {
+      if missing == "read", has("read") {
         result.hint =
           "One read returns what has come so far, and no more. What has not come yet needs another one."
       }
