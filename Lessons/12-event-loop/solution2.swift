@@ -1,30 +1,30 @@
-// Lesson 12, second exercise: a client that does not read stops nobody.
+// Lesson 12, second exercise: a client that does not read.
 //
-// The server of the exercise before writes each answer to its end. While one client does not read, its buffers
-// fill, that write waits, and with it the only thread: nobody is served. Give each client a queue, and wait with
-// poll for room as well as for bytes.
+// The server of the exercise before writes each answer to its end. Where one client does not read, the buffers are
+// full some day, that write waits, and with it the only thread: nobody is served. Give each client a queue, and
+// wait for room with poll, as you wait for bytes.
 //
 //   arguments: PORT
 //   - Each connection is non-blocking. What the kernel does not take now stays in this client's queue.
-//   - A client whose queue is not empty is watched for room (POLLOUT) and for nothing else: it sends no more until
-//     it has read, so its queue stays short. One whose queue is empty is watched for bytes (POLLIN) and not for
-//     room: there is always room, and poll would never wait.
-//   - A client gets all of its answers in the end, also when it has ended its direction in the meantime.
-//   - One thread, as before; poll or epoll.
+//   - A client with answers in its queue is watched for room (POLLOUT), and is not read from: it has to read first,
+//     and so its queue stays short. A client whose queue is empty is watched for bytes (POLLIN), and not for room:
+//     there is room, and poll would never wait.
+//   - Who reads late gets all of its answers, also if it has ended its direction in the meantime.
+//   - One thread that stands still when there is nothing to do, and the protocol, as before.
 //
-// New: O_NONBLOCK, EAGAIN, POLLOUT. See: accept4(2), poll(2), write(2) for EAGAIN, fcntl(2)
+// New: O_NONBLOCK and EAGAIN, POLLOUT. See: accept4(2), poll(2), write(2) for EAGAIN, fcntl(2)
 
 import CLinux
 import Glibc
 
 let limit = 65_536  // bytes of a message
 
-/// What the server knows of one client. A thread would have that on its stack.
+/// What the server knows of one client. A thread would have it on its stack.
 final class Client {
   let connection: Int32
   var received: [UInt8] = []  // the beginning of a message
   var queue: [UInt8] = []  // answers that the kernel has not taken yet
-  var isEnding = false  // nothing more is read from it; closed when the queue is empty
+  var isEnding = false  // nothing more is read from it; closed as soon as the queue is empty
 
   init(_ connection: Int32) { self.connection = connection }
 }
@@ -33,13 +33,15 @@ guard CommandLine.arguments.count == 2, let port = UInt16(CommandLine.arguments[
   warn("usage: exercise2 PORT")
   exit(2)
 }
-signal(SIGPIPE, SIG_IGN)  // a write to a client that has gone is to fail with EPIPE, and not to end the server
+signal(SIGPIPE, SIG_IGN)
 let listener = listeningSocket(port)
 var clients: [Int32: Client] = [:]  // by descriptor
 
 while true {
+  // poll is told all of them anew each time: some have gone, some have come.
   var entries = [pollfd(fd: listener, events: Int16(POLLIN), revents: 0)]
   for client in clients.values {
+    // Room, or bytes: one of them. There is nearly always room, and poll would not wait.
     let event = client.queue.isEmpty ? POLLIN : POLLOUT
     entries.append(pollfd(fd: client.connection, events: Int16(event), revents: 0))
   }
@@ -53,7 +55,7 @@ while true {
   }
 }
 
-/// It is there, or it was: one that has hung up while it waited is no reason to stop, or to wait for the next.
+/// One client that dials. One that has gone while it waited is no reason to stop, nor to wait for the next.
 func acceptClient() {
   let connection = accept4(listener, nil, nil, Int32(SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue))
   if connection >= 0 {
@@ -63,63 +65,59 @@ func acceptClient() {
   }
 }
 
-/// Does for one client what can be done without waiting.
+/// Does for one client what can be done now. Nothing here waits.
 func serve(_ client: Client) {
-  var isThere = true
-  if client.queue.isEmpty {
-    isThere = receive(client)
-    answer(client)
-  }
-  if isThere, !client.queue.isEmpty { isThere = send(client) }
-  if !isThere || client.isEnding && client.queue.isEmpty {
+  if client.queue.isEmpty { client.isEnding = !receive(client) || !answer(client) }
+  if !client.queue.isEmpty { sendQueue(client) }
+  if client.isEnding, client.queue.isEmpty {
     clients[client.connection] = nil
     close(client.connection)
   }
 }
 
-/// Takes what has come. False where the connection is broken.
+/// Takes what has come: one read, which does not wait, as poll has found something. False where no more will come.
 func receive(_ client: Client) -> Bool {
   var bytes = [UInt8](repeating: 0, count: limit)
   let count = read(client.connection, &bytes, bytes.count)
-  if count == -1 { return errno == EAGAIN || errno == EINTR }
+  if count == -1 { return errno == EINTR || errno == EAGAIN }
+  if count == 0, !client.received.isEmpty { warn("a stream has ended inside a message") }
   client.received += bytes[..<count]
-  client.isEnding = count == 0
-  return true
+  return count > 0
 }
 
-/// Puts an answer into the queue for each message that is whole by now.
-func answer(_ client: Client) {
+/// Queues an answer to each message that is whole by now, and keeps the rest. False where the client says too much.
+func answer(_ client: Client) -> Bool {
   var rest = client.received[...]
   while rest.count >= 4 {
     let length = rest.prefix(4).reduce(0) { $0 << 8 | Int($1) }
     guard length <= limit else {
       // Where the next message begins, nobody can tell any more.
       warn("a message of \(length) bytes is refused")
-      client.isEnding = true
-      rest = []
-      break
+      return false
     }
-    guard rest.count - 4 >= length else { break }
-    client.queue += rest.prefix(4)
-    client.queue += rest.dropFirst(4).prefix(length).reversed()
+    if rest.count - 4 < length { break }
+    client.queue += rest.prefix(4) + rest.dropFirst(4).prefix(length).reversed()
     rest = rest.dropFirst(4 + length)
   }
   client.received = Array(rest)
-  if client.isEnding, !rest.isEmpty { warn("a stream has ended inside a message") }
+  return true
 }
 
-/// Hands the kernel as much of the queue as it takes now. False where the connection is broken.
-func send(_ client: Client) -> Bool {
+/// Hands the kernel as much of the queue as it takes now.
+func sendQueue(_ client: Client) {
   let count = write(client.connection, client.queue, client.queue.count)
-  if count == -1 { return errno == EAGAIN || errno == EINTR }
-  client.queue.removeFirst(count)
-  return true
+  if count >= 0 {
+    client.queue.removeFirst(count)
+  } else if errno != EAGAIN, errno != EINTR {
+    client.queue = []  // it has gone, and nobody will take them
+    client.isEnding = true
+  }
 }
 
 // --- what earlier exercises have shown ---
 
 func listeningSocket(_ port: UInt16) -> Int32 {
-  // Non-blocking, too: a client that poll has found may be gone when accept comes.
+  // Non-blocking: a client that poll has found may be gone when accept comes.
   let type = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
   let listener = socket(AF_INET, type, 0)
   guard listener >= 0 else { fail("socket") }
@@ -129,22 +127,27 @@ func listeningSocket(_ port: UInt16) -> Int32 {
   address.sin_family = sa_family_t(AF_INET)
   address.sin_addr.s_addr = inet_addr("127.0.0.1")
   address.sin_port = port.bigEndian
-  let bound = withUnsafePointer(to: address) {
-    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-      bind(listener, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-    }
-  }
-  guard bound == 0 else { fail("bind") }
+  guard withSockaddr(address, { bind(listener, $0, $1) }) == 0 else { fail("bind") }
   guard listen(listener, 8) == 0 else { fail("listen") }
   return listener
 }
 
-/// One line on standard error, with one write, so that lines of several threads do not mix.
+/// An address as bind and connect want it: a pointer to a sockaddr, and a length.
+func withSockaddr(_ address: sockaddr_in, _ call: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
+  withUnsafePointer(to: address) {
+    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+      call($0, socklen_t(MemoryLayout<sockaddr_in>.size))
+    }
+  }
+}
+
+/// One line on standard error.
 func warn(_ text: String) {
   let line = text + "\n"
   _ = write(STDERR_FILENO, line, line.utf8.count)
 }
 
+/// Says which call has failed, and why.
 func fail(_ call: String) -> Never {
   warn("\(call): \(String(cString: strerror(errno)))")
   exit(1)

@@ -1,0 +1,57 @@
+// Lesson 8, second exercise: the smallest client.
+//
+// The other half of the pair: it dials, says one thing, and prints the answer.
+//
+//   arguments: PORT
+//   - It connects to 127.0.0.1, port PORT.
+//   - It sends: this data is from client
+//   - Then it ends its direction, so that the server knows that this was all. The other direction stays open.
+//   - The answer is all that comes until the end of the stream, in one piece or in many. It prints the answer on
+//     standard output, and a newline.
+//   - It closes the connection. Its exit status is 0.
+//   - Where nobody listens, it ends with status 1, and the error's text ("Connection refused") on standard error.
+//
+// New: connect. It needs no bind before it: the kernel chooses the client's port.
+// See: connect(2), shutdown(2), read(2)
+
+import Glibc
+
+guard CommandLine.arguments.count == 2, let port = UInt16(CommandLine.arguments[1]), port > 0 else {
+  warn("usage: exercise2 PORT")
+  exit(2)
+}
+
+// TODO 1: a socket, and a connection to 127.0.0.1 at `port`. Where that fails, `fail` says why and ends with 1.
+
+// TODO 2: send the message.
+let message = "this data is from client"
+
+// TODO 3: end your direction, and keep the other.
+
+// TODO 4: read until the end of the stream, and print all that has come.
+var answer: [UInt8] = []
+
+// TODO 5: close the connection.
+
+// --- what you need beside the calls ---
+
+/// An address as bind and connect want it: a pointer to a sockaddr, and a length.
+func withSockaddr(_ address: sockaddr_in, _ call: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
+  withUnsafePointer(to: address) {
+    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+      call($0, socklen_t(MemoryLayout<sockaddr_in>.size))
+    }
+  }
+}
+
+/// One line on standard error.
+func warn(_ text: String) {
+  let line = text + "\n"
+  _ = write(STDERR_FILENO, line, line.utf8.count)
+}
+
+/// Says which call has failed, and why.
+func fail(_ call: String) -> Never {
+  warn("\(call): \(String(cString: strerror(errno)))")
+  exit(1)
+}
