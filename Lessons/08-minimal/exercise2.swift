@@ -2,7 +2,6 @@
 //
 // The other half of the pair: it dials, says one thing, and prints the answer.
 //
-//   arguments: PORT
 //   - It connects to 127.0.0.1, port PORT.
 //   - It sends: this data is from client
 //   - Then it ends its direction, so that the server knows that this was all. The other direction stays open.
@@ -11,9 +10,12 @@
 //   - It closes the connection. Its exit status is 0.
 //   - Where nobody listens, it ends with status 1, and the error's text ("Connection refused") on standard error.
 //
+// Arguments: PORT
+// Try it: `nc -l 127.0.0.1 8080`, in a second terminal ./exercise2 8080, and an answer and ctrl-D in the first.
 // New: connect. It needs no bind before it: the kernel chooses the client's port.
 // See: connect(2), shutdown(2), read(2)
 
+import CLinux
 import Glibc
 
 guard CommandLine.arguments.count == 2, let port = UInt16(CommandLine.arguments[1]), port > 0 else {
@@ -35,7 +37,7 @@ var answer: [UInt8] = []
 
 // --- what you need beside the calls ---
 
-/// An address as bind and connect want it: a pointer to a sockaddr, and a length.
+/// The cast that C does with `(struct sockaddr *)`: hands the address and its length to a call.
 func withSockaddr(_ address: sockaddr_in, _ call: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
   withUnsafePointer(to: address) {
     $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
@@ -50,8 +52,10 @@ func warn(_ text: String) {
   _ = write(STDERR_FILENO, line, line.utf8.count)
 }
 
-/// Says which call has failed, and why.
+/// Says which call failed, and why, and ends the program.
 func fail(_ call: String) -> Never {
-  warn("\(call): \(String(cString: strerror(errno)))")
+  let number = errno  // saved at once: any further call may change it
+  let name = strerrorname_np(number).map { String(cString: $0) } ?? "errno \(number)"
+  warn("\(call): \(name) (\(String(cString: strerror(number))))")
   exit(1)
 }

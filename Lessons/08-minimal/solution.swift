@@ -2,7 +2,6 @@
 //
 // One client, one read, one answer. You have made each of these calls before; now make a program of them.
 //
-//   arguments: PORT
 //   - It listens on 127.0.0.1, port PORT, and takes one client.
 //   - It reads once, at most 10,000 bytes, and prints two lines on standard output:
 //         Received Data : this data is from client
@@ -11,8 +10,11 @@
 //   - It answers OK, and closes the connection and then the listening socket, each with a close of its own.
 //   - Its exit status is 0. A call that fails ends it with status 1, and the error's text on standard error.
 //
+// Arguments: PORT
+// Try it: ./exercise 8080, and in a second terminal `nc 127.0.0.1 8080` and a line.
 // New: nothing but the whole. See: ip(7) for sockaddr_in, accept(2), read(2), write(2), close(2)
 
+import CLinux
 import Glibc
 
 setvbuf(stdout, nil, _IOLBF, 0)  // each line goes out at once, in a pipe as well
@@ -50,7 +52,7 @@ guard close(listener) == 0 else { fail("close") }
 
 // --- what you need beside the calls ---
 
-/// An address as bind and connect want it: a pointer to a sockaddr, and a length.
+/// The cast that C does with `(struct sockaddr *)`: hands the address and its length to a call.
 func withSockaddr(_ address: sockaddr_in, _ call: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
   withUnsafePointer(to: address) {
     $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
@@ -65,8 +67,10 @@ func warn(_ text: String) {
   _ = write(STDERR_FILENO, line, line.utf8.count)
 }
 
-/// Says which call has failed, and why.
+/// Says which call failed, and why, and ends the program.
 func fail(_ call: String) -> Never {
-  warn("\(call): \(String(cString: strerror(errno)))")
+  let number = errno  // saved at once: any further call may change it
+  let name = strerrorname_np(number).map { String(cString: $0) } ?? "errno \(number)"
+  warn("\(call): \(name) (\(String(cString: strerror(number))))")
   exit(1)
 }

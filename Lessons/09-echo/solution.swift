@@ -2,7 +2,6 @@
 //
 // Lesson 8's server takes one read for all that is said, and one write for done. Put the loops around its calls.
 //
-//   arguments: PORT
 //   - It sends back what comes, byte for byte, whatever the bytes are, until the client has ended its direction. By
 //     then all has gone back, also where a write takes only a part. Then it closes this connection.
 //   - It serves one client after another, for ever; the next one waits in the accept queue.
@@ -11,8 +10,11 @@
 //   - A client that resets its connection, or hangs up and reads no answer, costs the others nothing: the server
 //     closes its end, and goes on.
 //
+// Arguments: PORT
+// Try it: ./exercise 8080, and in a second terminal `nc -N 127.0.0.1 8080 < exercise.swift | cmp - exercise.swift`.
 // New: SIGPIPE, EINTR. See: read(2), write(2), accept(2) for "Error handling", signal(7), signal(2)
 
+import CLinux
 import Glibc
 
 guard CommandLine.arguments.count == 2, let port = UInt16(CommandLine.arguments[1]), port > 0 else {
@@ -74,7 +76,7 @@ func listeningSocket(_ port: UInt16) -> Int32 {
   return listener
 }
 
-/// An address as bind and connect want it: a pointer to a sockaddr, and a length.
+/// The cast that C does with `(struct sockaddr *)`: hands the address and its length to a call.
 func withSockaddr(_ address: sockaddr_in, _ call: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
   withUnsafePointer(to: address) {
     $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
@@ -89,8 +91,10 @@ func warn(_ text: String) {
   _ = write(STDERR_FILENO, line, line.utf8.count)
 }
 
-/// Says which call has failed, and why.
+/// Says which call failed, and why, and ends the program.
 func fail(_ call: String) -> Never {
-  warn("\(call): \(String(cString: strerror(errno)))")
+  let number = errno  // saved at once: any further call may change it
+  let name = strerrorname_np(number).map { String(cString: $0) } ?? "errno \(number)"
+  warn("\(call): \(name) (\(String(cString: strerror(number))))")
   exit(1)
 }

@@ -3,7 +3,6 @@
 // A server that works on whole messages has to find them in the stream first. Before each message stands its
 // length: 4 bytes, the high one first (network byte order), which do not count themselves.
 //
-//   arguments: PORT
 //   - It answers each message with the same bytes in reverse order, in the same form: `00 00 00 03 abc` is answered
 //     with `00 00 00 03 cba`.
 //   - A message may come in one piece or in many, cut anywhere, also inside its length. Several may come at once: each
@@ -13,8 +12,11 @@
 //   - Otherwise it is lesson 9's server: one client after another, until each has ended its direction; then it
 //     closes. Signals and clients that have gone do not stop it.
 //
+// Arguments: PORT
+// Try it: ./exercise 8080, and `printf '\0\0\0\003abc' | nc -N 127.0.0.1 8080 | xxd` beside it.
 // New: a loop around read with a number of bytes to wait for. See: read(2), byteorder(3)
 
+import CLinux
 import Glibc
 
 guard CommandLine.arguments.count == 2, let port = UInt16(CommandLine.arguments[1]), port > 0 else {
@@ -93,7 +95,7 @@ func listeningSocket(_ port: UInt16) -> Int32 {
   return listener
 }
 
-/// An address as bind and connect want it: a pointer to a sockaddr, and a length.
+/// The cast that C does with `(struct sockaddr *)`: hands the address and its length to a call.
 func withSockaddr(_ address: sockaddr_in, _ call: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
   withUnsafePointer(to: address) {
     $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
@@ -108,8 +110,10 @@ func warn(_ text: String) {
   _ = write(STDERR_FILENO, line, line.utf8.count)
 }
 
-/// Says which call has failed, and why.
+/// Says which call failed, and why, and ends the program.
 func fail(_ call: String) -> Never {
-  warn("\(call): \(String(cString: strerror(errno)))")
+  let number = errno  // saved at once: any further call may change it
+  let name = strerrorname_np(number).map { String(cString: $0) } ?? "errno \(number)"
+  warn("\(call): \(name) (\(String(cString: strerror(number))))")
   exit(1)
 }

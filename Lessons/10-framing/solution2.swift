@@ -3,7 +3,6 @@
 // A length is a claim. Four bytes can claim 4 GiB, and nobody has to send them. And a stream that ends inside a message
 // has lost one, which is not the same as an end between two.
 //
-//   arguments: PORT
 //   - A message has at most 65,536 bytes. Where a length is larger, the server closes this connection at once: it
 //     does not wait for the bytes, and makes no room for them. The messages before it have been answered.
 //   - Where a stream ends inside a message, or inside a length, the server says so on standard error, in a line with
@@ -11,8 +10,11 @@
 //   - Then it closes, and serves the next client.
 //   - Otherwise it is the server of the exercise before.
 //
+// Arguments: PORT
+// Try it: ./exercise2 8080, and `printf '\377\0\0\0' | nc 127.0.0.1 8080` beside it, which is to end at once.
 // New: no call; two questions to ask of what read returns. See: read(2)
 
+import CLinux
 import Glibc
 
 guard CommandLine.arguments.count == 2, let port = UInt16(CommandLine.arguments[1]), port > 0 else {
@@ -114,7 +116,7 @@ func listeningSocket(_ port: UInt16) -> Int32 {
   return listener
 }
 
-/// An address as bind and connect want it: a pointer to a sockaddr, and a length.
+/// The cast that C does with `(struct sockaddr *)`: hands the address and its length to a call.
 func withSockaddr(_ address: sockaddr_in, _ call: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
   withUnsafePointer(to: address) {
     $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
@@ -129,8 +131,10 @@ func warn(_ text: String) {
   _ = write(STDERR_FILENO, line, line.utf8.count)
 }
 
-/// Says which call has failed, and why.
+/// Says which call failed, and why, and ends the program.
 func fail(_ call: String) -> Never {
-  warn("\(call): \(String(cString: strerror(errno)))")
+  let number = errno  // saved at once: any further call may change it
+  let name = strerrorname_np(number).map { String(cString: $0) } ?? "errno \(number)"
+  warn("\(call): \(name) (\(String(cString: strerror(number))))")
   exit(1)
 }

@@ -3,7 +3,6 @@
 // Lesson 10's server waits in a read for one client, and all others wait for that one. Give each client a thread
 // of its own: it may wait there as long as it likes.
 //
-//   arguments: PORT
 //   - A client that says nothing, or half a message, keeps no other one waiting.
 //   - The first thread accepts, and starts a thread for each client with pthread_create. Nobody waits for these:
 //     they are detached, so that what the kernel and glibc hold for one is free when it ends.
@@ -13,9 +12,12 @@
 //   - The protocol is that of lesson 10: lengths of 4 bytes, reversed messages, a limit, and a word on standard error
 //     about a stream that ends inside a message.
 //
+// Arguments: PORT
+// Try it: ./exercise 8080, `nc 127.0.0.1 8080` in two other terminals, and `ps -o nlwp -C exercise`.
 // New: pthread_create, pthread_detach. They return their error, and leave errno alone.
 // See: pthread_create(3), pthread_detach(3), pthreads(7)
 
+import CLinux
 import Glibc
 
 guard CommandLine.arguments.count == 2, let port = UInt16(CommandLine.arguments[1]), port > 0 else {
@@ -134,7 +136,7 @@ func listeningSocket(_ port: UInt16) -> Int32 {
   return listener
 }
 
-/// An address as bind and connect want it: a pointer to a sockaddr, and a length.
+/// The cast that C does with `(struct sockaddr *)`: hands the address and its length to a call.
 func withSockaddr(_ address: sockaddr_in, _ call: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
   withUnsafePointer(to: address) {
     $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
@@ -149,8 +151,10 @@ func warn(_ text: String) {
   _ = write(STDERR_FILENO, line, line.utf8.count)
 }
 
-/// Says which call has failed, and why.
+/// Says which call failed, and why, and ends the program.
 func fail(_ call: String) -> Never {
-  warn("\(call): \(String(cString: strerror(errno)))")
+  let number = errno  // saved at once: any further call may change it
+  let name = strerrorname_np(number).map { String(cString: $0) } ?? "errno \(number)"
+  warn("\(call): \(name) (\(String(cString: strerror(number))))")
   exit(1)
 }

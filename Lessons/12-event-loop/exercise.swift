@@ -3,7 +3,6 @@
 // In lesson 11 each thread waits for its own client, and remembers on its stack how far that one's message has come.
 // Here one thread waits for all of them, with poll, and remembers that in a table.
 //
-//   arguments: PORT
 //   - One thread serves any number of clients. One that says nothing, or half a message, keeps no other one waiting.
 //   - Messages of several clients may come in pieces, and the pieces by turns. Each client has its own answers.
 //   - The server waits in poll (epoll is right, too), for clients that dial and for clients that speak at once. Where
@@ -13,8 +12,11 @@
 //     about a stream that ends inside a message. An answer may still be written to its end at once: the second
 //     exercise is about clients that do not read.
 //
+// Arguments: PORT
+// Try it: ./exercise 8080, and `nc 127.0.0.1 8080` in two other terminals; then `strace -p $(pgrep -n exercise)`.
 // New: poll. See: poll(2)
 
+import CLinux
 import Glibc
 
 let limit = 65_536  // bytes of a message
@@ -108,7 +110,7 @@ func listeningSocket(_ port: UInt16) -> Int32 {
   return listener
 }
 
-/// An address as bind and connect want it: a pointer to a sockaddr, and a length.
+/// The cast that C does with `(struct sockaddr *)`: hands the address and its length to a call.
 func withSockaddr(_ address: sockaddr_in, _ call: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
   withUnsafePointer(to: address) {
     $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
@@ -123,8 +125,10 @@ func warn(_ text: String) {
   _ = write(STDERR_FILENO, line, line.utf8.count)
 }
 
-/// Says which call has failed, and why.
+/// Says which call failed, and why, and ends the program.
 func fail(_ call: String) -> Never {
-  warn("\(call): \(String(cString: strerror(errno)))")
+  let number = errno  // saved at once: any further call may change it
+  let name = strerrorname_np(number).map { String(cString: $0) } ?? "errno \(number)"
+  warn("\(call): \(name) (\(String(cString: strerror(number))))")
   exit(1)
 }

@@ -4,7 +4,6 @@
 // full some day, that write waits, and with it the only thread: nobody is served. Give each client a queue, and
 // wait for room with poll, as you wait for bytes.
 //
-//   arguments: PORT
 //   - Each connection is non-blocking. What the kernel does not take now stays in this client's queue.
 //   - A client with answers in its queue is watched for room (POLLOUT), and is not read from: it has to read first,
 //     and so its queue stays short. A client whose queue is empty is watched for bytes (POLLIN), and not for room:
@@ -12,6 +11,8 @@
 //   - Who reads late gets all of its answers, also if it has ended its direction in the meantime.
 //   - One thread that stands still when there is nothing to do, and the protocol, as before.
 //
+// Arguments: PORT
+// Try it: ./exercise2 8080, and a client that sends megabytes and reads nothing.
 // New: O_NONBLOCK and EAGAIN, POLLOUT. See: accept4(2), poll(2), write(2) for EAGAIN, fcntl(2)
 
 import CLinux
@@ -132,7 +133,7 @@ func listeningSocket(_ port: UInt16) -> Int32 {
   return listener
 }
 
-/// An address as bind and connect want it: a pointer to a sockaddr, and a length.
+/// The cast that C does with `(struct sockaddr *)`: hands the address and its length to a call.
 func withSockaddr(_ address: sockaddr_in, _ call: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
   withUnsafePointer(to: address) {
     $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
@@ -147,8 +148,10 @@ func warn(_ text: String) {
   _ = write(STDERR_FILENO, line, line.utf8.count)
 }
 
-/// Says which call has failed, and why.
+/// Says which call failed, and why, and ends the program.
 func fail(_ call: String) -> Never {
-  warn("\(call): \(String(cString: strerror(errno)))")
+  let number = errno  // saved at once: any further call may change it
+  let name = strerrorname_np(number).map { String(cString: $0) } ?? "errno \(number)"
+  warn("\(call): \(name) (\(String(cString: strerror(number))))")
   exit(1)
 }
