@@ -89,6 +89,10 @@ let package = Package(
       dependencies: ["CLinux", "SystemCalls", "CommandLineTool", "KernelState", "Tracing"]
         + wrappers.map { .init(stringLiteral: "wrapper-\($0)") },
       path: "Sources/Tools/compare"),
+    library("Judging", ["CLinux", "SystemCalls", "CommandLineTool", "KernelState", "Tracing", "Story"]),
+    .executableTarget(
+      name: "workshop", dependencies: ["CLinux", "SystemCalls", "CommandLineTool", "Judging"],
+      path: "Sources/Tools/workshop"),
     library("LoadGeneration", ["CLinux", "SystemCalls", "Sockets"]),
     .executableTarget(
       name: "load",

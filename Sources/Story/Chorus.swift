@@ -20,6 +20,8 @@ public final class Chorus: Teller {
     for other in others { other.teller.tell(item) }
   }
 
+  public var wantsMore: Bool { lead.wantsMore && others.allSatisfy(\.teller.wantsMore) }
+
   /// A file that cannot be written is no reason to end the story.
   public func flush() -> Bool {
     for other in others { _ = other.teller.flush() }

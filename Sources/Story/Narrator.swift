@@ -37,6 +37,13 @@ public final class Narrator {
     public var note: String?
     /// Whether a pause says how to dial the program.
     public var invitesClients = true
+    /// Milliseconds after which whoever is told is asked again whether they want more, though nothing has happened; nil for as long
+    /// as it takes.
+    public var heartbeat: Int?
+    /// Whether the first signal that asks this process to end ends the program, too, and is not left to it.
+    public var endsAtFirstSignal = false
+    /// Whether the packets on the loopback interface belong to the story.
+    public var hearsPackets = true
 
     public init() {}
   }
@@ -114,10 +121,15 @@ public final class Narrator {
     reader = Reader(pauses: options.pauses, predicts: options.predicts, teller: teller)
     var refusal: SystemCallError?
     var tap: PacketTap?
-    do throws(SystemCallError) { tap = try PacketTap() } catch { refusal = error }
+    if options.hearsPackets {
+      do throws(SystemCallError) { tap = try PacketTap() } catch { refusal = error }
+    }
     self.tap = tap
     tapRefusal = refusal
   }
+
+  /// How many threads there were at one time, of all processes together.
+  public var mostThreads: Int { tracer.mostThreads }
 
   /// Starts the program, or attaches to it, and tells its story to the end.
   ///
@@ -195,7 +207,8 @@ public final class Narrator {
     while true {
       let event: Tracer.Event?
       do throws(SystemCallError) {
-        event = try tracer.next(quietAfter: running.isEmpty && interruptions != 1 ? nil : Self.waitingAfter)
+        let patience = running.isEmpty && interruptions != 1 ? nil : Self.waitingAfter
+        event = try tracer.next(quietAfter: options.heartbeat.map { min($0, patience ?? $0) } ?? patience)
       } catch {
         tracer.release()
         throw TracingRefusal.explain(error)
@@ -268,6 +281,10 @@ public final class Narrator {
       if !running.isEmpty { tellWaiting() }
       // Whoever reads it reads it while it happens.
       let isRead = teller.flush()
+      if !teller.wantsMore {
+        end()
+        return ExitStatus.success
+      }
       if case .lesson = subject, !isRead, teller.output.failure?.rawValue != EINTR {
         tracer.release()
         return ExitStatus.outputClosed
@@ -476,7 +493,7 @@ public final class Narrator {
       end()
       return ExitStatus.success
     }
-    if case .program = subject, hasBegun, interruptions == 1 {
+    if case .program = subject, hasBegun, interruptions == 1, !options.endsAtFirstSignal {
       // The program may have its own way to end; its story goes on until it does.
       if !fromTerminal { tracer.send(signal) }
       return nil

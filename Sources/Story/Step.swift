@@ -192,10 +192,13 @@ public protocol Teller: AnyObject {
   func tell(_ item: StoryItem)
   /// Hands over what is buffered. False when nobody reads it any more.
   func flush() -> Bool
+  /// Whether the story is to go on. Where it is not, the program is ended.
+  var wantsMore: Bool { get }
 }
 
 extension Teller {
   public var outputs: [Output] { [output] }
+  public var wantsMore: Bool { true }
 
   public func flush() -> Bool {
     output.flush()

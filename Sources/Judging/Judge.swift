@@ -1,0 +1,113 @@
+import CommandLineTool
+import Foundation
+import Story
+import SystemCalls
+import Tracing
+
+/// Compiles a learner's program, runs it, and holds what the kernel says of it against a check.
+public struct Judge {
+  /// What the judge's own words need to know.
+  public struct Appearance: Sendable {
+    /// In columns.
+    public var width = 80
+    public var color = false
+    public init() {}
+  }
+
+  let check: Check
+  let source: String
+  let headers: String
+  let appearance: Appearance
+
+  /// - Parameters:
+  ///   - source: the path of the learner's file.
+  ///   - headers: the folder of the module map that `import CLinux` needs.
+  public init(check: Check, source: String, headers: String, appearance: Appearance = Appearance()) {
+    self.check = check
+    self.source = source
+    self.headers = headers
+    self.appearance = appearance
+  }
+
+  /// What an executable that judges does first: it is started again as the program that is judged. Returns for any other command
+  /// line.
+  public static func becomeProgram(_ arguments: [String]) {
+    guard let words = Launcher.becomeTraced(arguments) else { return }
+    _ = ProgramStart.become(words)
+    exit(
+      command: "workshop",
+      complaint: Complaint("\(words.first ?? "") is for this program's own use", status: 2))
+  }
+
+  /// Judges. To be called once in a process, before it has a second thread.
+  ///
+  /// - Throws: where nothing can be judged here: no compiler, no ptrace. With status 130 where it was interrupted.
+  public func judge() throws(Complaint) -> Verdict {
+    signal(SIGPIPE, SIG_IGN)
+    // Where that is refused, it is judged among others: the port is a free one then, too.
+    _ = try? Isolation.enter()
+    let place = try Workplace()
+    defer { place.remove() }
+    let compiled = try Compiler.compile(source, headers: headers, to: place.program)
+    guard compiled.succeeded else {
+      return Verdict(
+        hasPassed: false, text: " ✗ It does not compile. swiftc says:\n\n\(compiled.output)", trials: [])
+    }
+    let port = try JudgesPort()
+    for (number, trial) in check.trials.enumerated() {
+      let (failure, now) = try TrialRun(trial, port: port, place: place).run()
+      guard let failure else { continue }
+      let title =
+        check.trials.count == 1 ? trial.name : "trial \(number + 1) of \(check.trials.count): \(trial.name)"
+      var text = VerdictText(appearance: appearance, folder: place.folder)
+      // What the compiler warns of may be the fault itself.
+      let warnings = compiled.output.isEmpty ? "" : "\n   swiftc warns:\n\n\(compiled.output)"
+      return Verdict(
+        hasPassed: false, text: text.tell(failure, place: title, now: now) + warnings,
+        trials: check.trials.prefix(number).map(\.name))
+    }
+    return Verdict(hasPassed: true, text: compiled.output, trials: check.trials.map(\.name))
+  }
+
+  /// Runs the learner's program as the first trial does, and asks at each call what it will do.
+  ///
+  /// - Returns: the status to exit with.
+  /// - Throws: where it does not compile, or cannot be followed.
+  public func predict() throws(Complaint) -> Int32 {
+    signal(SIGPIPE, SIG_IGN)
+    let isOwnNetwork = (try? Isolation.enter()) != nil
+    let place = try Workplace()
+    defer { place.remove() }
+    let compiled = try Compiler.compile(source, headers: headers, to: place.program)
+    guard compiled.succeeded else {
+      throw Complaint("it does not compile. swiftc says:\n\n\(compiled.output)")
+    }
+    guard let trial = check.trials.first else { return ExitStatus.failure }
+    return try TrialRun(trial, port: try JudgesPort(), place: place).predict(
+      appearance: appearance, hearsPackets: isOwnNetwork)
+  }
+}
+
+/// Where a program is compiled, and where it runs.
+struct Workplace {
+  let folder: String
+  var program: String { "\(folder)/program" }
+  /// The program's current folder, the same for all trials of a check.
+  var current: String { "\(folder)/run" }
+
+  init() throws(Complaint) {
+    do {
+      let folder = FileManager.default.temporaryDirectory.appendingPathComponent(
+        "workshop-\(UUID().uuidString)")
+      try FileManager.default.createDirectory(
+        at: folder.appendingPathComponent("run"), withIntermediateDirectories: true)
+      self.folder = folder.path
+    } catch {
+      throw Complaint(
+        "no temporary folder can be made: \(error.localizedDescription). Is the disk full? TMPDIR names another place"
+      )
+    }
+  }
+
+  func remove() { try? FileManager.default.removeItem(atPath: folder) }
+}

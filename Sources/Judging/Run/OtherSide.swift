@@ -1,0 +1,322 @@
+import CLinux
+import CommandLineTool
+import Glibc
+import KernelState
+import SystemCalls
+
+/// The program's other side: does what a trial's peer does, step by step, and looks whether all is as it is to be.
+final class OtherSide {
+  let trial: Trial
+  let record: Record
+  let program: ProgramState
+  let port: UInt16
+  private var connections: [String: Connection] = [:]
+  /// Where the judge listens itself.
+  private let listener: Int32
+  /// The writing end of the program's standard input; -1 once it is closed.
+  private var input: Int32
+  /// Whether there is no end to what the program may take.
+  private let isPatient: Bool
+
+  /// For so long a program may take longer than it is to, while it has something to do.
+  private static let grace: UInt64 = 4_000_000_000
+
+  init(trial: Trial, record: Record, port: UInt16, listener: Int32, input: Int32, isPatient: Bool) {
+    self.isPatient = isPatient
+    self.trial = trial
+    self.record = record
+    self.port = port
+    self.listener = listener
+    self.input = input
+    program = ProgramState(record: record, port: port)
+  }
+
+  /// Returns what was not as it was to be, nil where all was.
+  func run() -> Failure? {
+    do throws(Failure) {
+      if let bytes = trial.input { try feed(bytes.resolved(port: port)) }
+      // Input that comes step by step ends by a step.
+      let isFedByHand = trial.peer.contains { if case .input = $0.action { true } else { false } }
+      if !isFedByHand { endInput() }
+      _ = wait(3000) { record.now.process != 0 || record.now.end != nil }
+      for step in trial.peer { try take(step) }
+      for expectation in trial.expectations { try hold(expectation) }
+      // Whoever has asked for a status has got it.
+      if trial.endsByItself { return nil }
+      if let end = record.now.end, case .killed = end {
+        throw ended(before: "the program goes on")
+      }
+      return nil
+    } catch {
+      return Diagnosis(self).completed(error)
+    }
+  }
+
+  /// Lets go of what it has open.
+  func close() {
+    endInput()
+    for connection in connections.values { connection.close() }
+    if listener >= 0 { Glibc.close(listener) }
+  }
+
+  // --- the steps ---
+
+  private func take(_ step: PeerStep) throws(Failure) {
+    do throws(Failure) {
+      switch step.action {
+      case .connect(let name): try connect(name, within: step.advice.within)
+      case .accept(let name): try accept(name, within: step.advice.within)
+      case .send(let name, let bytes, let pieces):
+        try send(
+          bytes.resolved(port: port), pieces: pieces, on: try connection(name), within: step.advice.within)
+      case .receive(let name, let bytes):
+        try receive(bytes.resolved(port: port), on: try connection(name), within: step.advice.within)
+      case .end(let name):
+        try awaitEnd(on: try connection(name), mayBeReset: false, within: step.advice.within)
+      case .gone(let name):
+        try awaitEnd(on: try connection(name), mayBeReset: true, within: step.advice.within)
+      case .reset(let name): try connection(name).reset()
+      case .close(let name): try connection(name).close()
+      case .shutdown(let name): try connection(name).shutDown()
+      case .silence(let name, let milliseconds):
+        try silence(on: try connection(name), milliseconds: milliseconds)
+      case .signal(let signal):
+        guard let process = record.now.processes.first, kill(process, signal) == 0 else {
+          throw ended(before: "the program gets a signal")
+        }
+      case .input(let bytes):
+        if let bytes { try feed(bytes.resolved(port: port)) } else { endInput() }
+      case .expect(let expectation): try hold(expectation)
+      }
+    } catch {
+      throw error.advised(by: step.advice)
+    }
+  }
+
+  private func connection(_ name: String) throws(Failure) -> Connection {
+    guard let connection = connections[name], connection.descriptor >= 0 else {
+      throw Failure(
+        "the check makes sense", observed: ["Connection \(name) is closed already when a step uses it."])
+    }
+    return connection
+  }
+
+  private func connect(_ name: String, within: Int) throws(Failure) {
+    let expected = "the program takes connections on port \(port)"
+    guard wait(within, until: { program.listener() != nil || record.now.end != nil }), record.now.end == nil
+    else {
+      throw Diagnosis(self).nobodyListens(expected)
+    }
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = inet_addr("127.0.0.1")
+    address.sin_port = port.bigEndian
+    let descriptor = socket(
+      AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
+    let dialled = withUnsafePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+      }
+    }
+    let failure = ErrorNumber.last
+    var error: Int32 = dialled == 0 || failure.rawValue == EINPROGRESS ? 0 : failure.rawValue
+    if error == 0 {
+      var entry = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+      var size = socklen_t(4)
+      if !wait(within, until: { poll(&entry, 1, 5) == 1 }) {
+        error = ETIMEDOUT
+      } else {
+        getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &error, &size)
+      }
+    }
+    guard error == 0, let connection = Connection(name: name, descriptor: descriptor) else {
+      Glibc.close(descriptor)
+      throw Diagnosis(self).refused(expected, ErrorNumber(error))
+    }
+    connections[name] = connection
+  }
+
+  private func accept(_ name: String, within: Int) throws(Failure) {
+    let expected = "the program dials 127.0.0.1:\(port)"
+    var descriptor: Int32 = -1
+    _ = wait(within) {
+      descriptor = accept4(listener, nil, nil, Int32(SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue))
+      return descriptor >= 0 || record.now.end != nil
+    }
+    // It may have dialled, and ended, before this came.
+    if descriptor < 0 {
+      descriptor = accept4(listener, nil, nil, Int32(SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue))
+    }
+    guard descriptor >= 0, let connection = Connection(name: name, descriptor: descriptor) else {
+      throw Diagnosis(self).nobodyDials(expected)
+    }
+    connections[name] = connection
+  }
+
+  private func send(_ bytes: [UInt8], pieces: Int?, on connection: Connection, within: Int) throws(Failure) {
+    var rest = bytes[...]
+    while !rest.isEmpty {
+      var piece = rest.prefix(pieces ?? rest.count)
+      rest = rest.dropFirst(piece.count)
+      while !piece.isEmpty {
+        var failure: SystemCallError?
+        var sent = 0
+        let isTaken = wait(within) {
+          do throws(SystemCallError) { sent = try connection.send(piece) } catch { failure = error }
+          if sent == 0, failure == nil { connection.wait(for: POLLOUT, milliseconds: 5) }
+          return sent > 0 || failure != nil
+        }
+        let what = "the \(counted(bytes.count, "byte")) sent on connection \(connection.name) are taken"
+        if let failure { throw Diagnosis(self).brokenOff(what, connection, failure.errno) }
+        guard isTaken else { throw Diagnosis(self).notRead(what, connection) }
+        piece = piece.dropFirst(sent)
+      }
+      guard !rest.isEmpty else { continue }
+      // The next piece is to come by itself: when this one has been read, or is not going to be.
+      _ = wait(100, mayTakeLonger: false) {
+        connection.unacknowledged == 0 && (program.end(of: connection.own)?.state.number(.readable) ?? 1) == 0
+      }
+    }
+  }
+
+  private func receive(_ bytes: [UInt8], on connection: Connection, within: Int) throws(Failure) {
+    let what =
+      "\(counted(bytes.count, "byte")) come on connection \(connection.name): \(ByteDifference.quoted(bytes))"
+    var got: [UInt8] = []
+    while got.count < bytes.count {
+      var outcome = Connection.Outcome.nothing
+      let isThere = wait(within) {
+        outcome = connection.look(limit: bytes.count - got.count)
+        if case .nothing = outcome {
+          connection.wait(for: POLLIN, milliseconds: 5)
+          return false
+        }
+        return true
+      }
+      guard isThere, case .bytes(let more) = outcome else {
+        throw Diagnosis(self).notAnswered(what, connection, wanted: bytes, got: got, outcome)
+      }
+      got += more
+      if !bytes.starts(with: got) {
+        throw Diagnosis(self).otherBytes(what, connection, ByteDifference(expected: bytes, got: got))
+      }
+    }
+  }
+
+  private func awaitEnd(on connection: Connection, mayBeReset: Bool, within: Int) throws(Failure) {
+    let what =
+      "the program ends connection \(connection.name)"
+      + (mayBeReset ? "" : ": the end of the stream comes, and no byte before it")
+    var outcome = Connection.Outcome.nothing
+    _ = wait(within) {
+      outcome = connection.look(limit: 64)
+      switch outcome {
+      case .nothing:
+        connection.wait(for: POLLIN, milliseconds: 5)
+        return false
+      case .bytes: return !mayBeReset
+      default: return true
+      }
+    }
+    switch outcome {
+    case .end: return
+    case .reset where mayBeReset: return
+    case .reset: throw Diagnosis(self).wasReset(what, connection)
+    case .bytes(let bytes): throw Diagnosis(self).tooMuch(what, connection, bytes)
+    case .nothing: throw Diagnosis(self).notClosed(what, connection)
+    }
+  }
+
+  private func silence(on connection: Connection, milliseconds: Int) throws(Failure) {
+    let what = "nothing comes on connection \(connection.name) for \(milliseconds) ms"
+    var outcome = Connection.Outcome.nothing
+    _ = wait(milliseconds, mayTakeLonger: false) {
+      outcome = connection.look(limit: 64)
+      if case .nothing = outcome {
+        connection.wait(for: POLLIN, milliseconds: 5)
+        return false
+      }
+      return true
+    }
+    switch outcome {
+    case .nothing: return
+    case .bytes(let bytes): throw Diagnosis(self).tooMuch(what, connection, bytes)
+    case .end: throw Diagnosis(self).endedEarly(what, connection)
+    case .reset: throw Diagnosis(self).wasReset(what, connection)
+    }
+  }
+
+  private func feed(_ bytes: [UInt8]) throws(Failure) {
+    var rest = bytes[...]
+    while !rest.isEmpty, input >= 0 {
+      let count = rest.withUnsafeBytes { write(input, $0.baseAddress, $0.count) }
+      if count > 0 { rest = rest.dropFirst(count) }
+      if count < 0, ErrorNumber.last.rawValue == EPIPE { return }
+      if count <= 0 {
+        guard wait(3000, until: { Self.isWritable(input) || record.now.end != nil }), record.now.end == nil
+        else {
+          throw Failure(
+            "the program reads its standard input",
+            observed: ["\(rest.count) of \(counted(bytes.count, "byte")) are left in the pipe."]
+              + Diagnosis(self).standing,
+            missing: "read from standard input")
+        }
+      }
+    }
+  }
+
+  private static func isWritable(_ descriptor: Int32) -> Bool {
+    var entry = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+    return poll(&entry, 1, 5) == 1
+  }
+
+  private func endInput() {
+    if input >= 0 { Glibc.close(input) }
+    input = -1
+  }
+
+  private func ended(before what: String) -> Failure { Failure(what, observed: Diagnosis(self).standing) }
+
+  // --- looking ---
+
+  func hold(_ expectation: Expectation) throws(Failure) {
+    let judgement = Judgement(
+      expectation, program: program, record: record, port: port, connections: connections)
+    if case .exit = expectation.kind { endInput() }
+    if wait(expectation.advice.within, until: { judgement.holds() }) { return }
+    throw Diagnosis(self).not(judgement).advised(by: expectation.advice)
+  }
+
+  /// Asks again and again, until it is so or the time is over. A program that has something to do may take longer.
+  private func wait(_ milliseconds: Int, mayTakeLonger: Bool = true, until isSo: () -> Bool) -> Bool {
+    let start = monotonicNanoseconds()
+    let limit = UInt64(milliseconds) * 1_000_000
+    var worked: UInt64?
+    while true {
+      if isSo() { return true }
+      let spent = monotonicNanoseconds() &- start
+      if isPatient {
+        if record.now.end != nil { return isSo() }
+      } else if spent > limit {
+        // On a machine that has no time for it, a program has not had its second yet.
+        let hasHadItsTime = worked.map { program.processorTime &- $0 > max(limit, 1_000_000_000) } ?? false
+        if !mayTakeLonger || spent > limit + Self.grace || hasHadItsTime || !program.isBusy { return isSo() }
+      }
+      if worked == nil { worked = program.processorTime }
+      // The run is over, whatever becomes of this.
+      if record.now.violation != nil { return false }
+      _ = poll(nil, 0, 2)
+    }
+  }
+}
+
+extension Failure {
+  /// With what a check says beside.
+  func advised(by advice: StepAdvice) -> Failure {
+    var failure = self
+    failure.expected = advice.because ?? expected
+    failure.missing = advice.missing ?? missing
+    failure.hint = advice.hint ?? hint
+    return failure
+  }
+}

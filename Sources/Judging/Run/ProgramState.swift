@@ -1,0 +1,182 @@
+import CommandLineTool
+import Glibc
+import KernelState
+import SystemCalls
+import Tracing
+
+/// The kernel's view of the program that is judged, at this moment. Every question is asked anew.
+final class ProgramState {
+  struct Socket {
+    let descriptor: Int32
+    let state: SocketState
+
+    /// "fd 4: ESTABLISHED, 127.0.0.1:4000 with 127.0.0.1:40122, 5 bytes unread"
+    var inWords: String {
+      var text = "fd \(descriptor): \(state.state ?? "a socket")"
+      if let local = state.local, local.port != 0 { text += ", \(local)" }
+      if let peer = state.peer { text += " with \(peer)" }
+      if state.isListening {
+        text += ", accept queue \(state.number(.acceptQueue) ?? 0) of \(state.number(.backlog) ?? 0)"
+      } else if let waiting = state.number(.readable), waiting > 0 {
+        text += ", \(counted(Int(clamping: waiting), "byte")) that nobody has read"
+      }
+      return text
+    }
+  }
+
+  let kernel = Kernel()
+  private let record: Record
+  let port: UInt16
+
+  init(record: Record, port: UInt16) {
+    self.record = record
+    self.port = port
+  }
+
+  /// Its TCP sockets to which a descriptor leads.
+  func sockets() -> [Socket] {
+    record.now.processes.flatMap { process in
+      (numberedEntries(ofDirectory: "/proc/\(process)/fd") ?? []).sorted().compactMap { number in
+        guard let link = destination(ofLink: "/proc/\(process)/fd/\(number)"), link.hasPrefix("socket:"),
+          let state = kernel.socket(descriptor: number, of: process), state.isTCP
+        else { return nil }
+        return Socket(descriptor: number, state: state)
+      }
+    }
+  }
+
+  /// How many descriptors it has open; nil once it has ended.
+  func descriptors() -> Int? {
+    let numbers = record.now.processes.compactMap { numberedEntries(ofDirectory: "/proc/\($0)/fd")?.count }
+    return numbers.isEmpty ? nil : numbers.reduce(0, +)
+  }
+
+  func listener() -> Socket? { sockets().first { $0.state.isListening && $0.state.local?.port == port } }
+
+  /// The program's end of a connection of the judge's, if a descriptor leads to it.
+  func end(of own: SocketAddress) -> Socket? { sockets().first { $0.state.peer?.canonical == own.canonical } }
+
+  /// The same, whether a descriptor leads to it or not.
+  func remote(of own: SocketAddress, at peer: SocketAddress) -> SocketState? {
+    kernel.socket(local: peer.canonical, peer: own.canonical)
+  }
+
+  /// Whether it has something to do on a processor, or has made a call a moment ago.
+  var isBusy: Bool {
+    let now = record.now
+    if now.processes.isEmpty { return now.end == nil && now.process == 0 }
+    if monotonicNanoseconds() &- now.lastCall < 200_000_000, now.lastCall > 0, now.waiting.isEmpty {
+      return true
+    }
+    return now.processes.contains { process in
+      (numberedEntries(ofDirectory: "/proc/\(process)/task") ?? []).contains {
+        // Stopped by its tracer, which has something to do with it, is no rest either.
+        ["R", "t"].contains(ProcessStatus(of: $0)?.state ?? "S")
+      }
+    }
+  }
+
+  /// Where the program stands, in words; nil where it has nothing to say.
+  func standing() -> String? {
+    let now = record.now
+    if let end = now.end { return end.inASentence }
+    guard let process = now.processes.first else { return nil }
+    let waiting = now.waiting.values.sorted { $0.call.entered < $1.call.entered }
+    if !waiting.isEmpty {
+      return waiting.map { call, text in
+        let socket = call.descriptor.flatMap { number in sockets().first { $0.descriptor == number } }
+        return "It waits in \(text)" + (socket.map { " — \($0.inWords)" } ?? "") + "."
+      }.joined(separator: " ")
+    }
+    let state = ProcessStatus(of: process)?.state ?? "?"
+    if state == "R" {
+      return "It uses the processor and makes no call that concerns a socket: a loop that never ends?"
+    }
+    if let call = untold(process) { return "It waits in \(call)." }
+    return nil
+  }
+
+  /// Nanoseconds of processor time that it has taken so far, with what was spent on following it.
+  var processorTime: UInt64 {
+    func nanoseconds(_ clock: clockid_t) -> UInt64 {
+      var time = timespec()
+      guard clock_gettime(clock, &time) == 0 else { return 0 }
+      return UInt64(clamping: time.tv_sec) &* 1_000_000_000 &+ UInt64(clamping: time.tv_nsec)
+    }
+    let own = nanoseconds(CLOCK_PROCESS_CPUTIME_ID)
+    return record.now.processes.reduce(own) { total, process in
+      var clock = clockid_t()
+      return clock_getcpuclockid(process, &clock) == 0 ? total &+ nanoseconds(clock) : total
+    }
+  }
+
+  /// Calls in which a program may wait and which are not told, from /proc/PID/syscall. See: proc_pid_syscall(5)
+  private func untold(_ process: pid_t) -> String? {
+    guard let text = text(ofFile: "/proc/\(process)/syscall") else { return nil }
+    let words = text.split(separator: " ")
+    guard let number = words.first.flatMap({ Int($0) }) else { return nil }
+    #if arch(arm64)
+      let names = [
+        73: "ppoll", 101: "nanosleep", 115: "clock_nanosleep", 98: "futex", 260: "wait4",
+        133: "rt_sigsuspend",
+      ]
+      let (read, write) = (63, 64)
+    #else
+      let names = [
+        34: "pause", 35: "nanosleep", 230: "clock_nanosleep", 202: "futex", 61: "wait4", 130: "rt_sigsuspend",
+      ]
+      let (read, write) = (0, 1)
+    #endif
+    if number == read || number == write, words.count > 1,
+      let descriptor = Int32(words[1].dropFirst(2), radix: 16)
+    {
+      let link = destination(ofLink: "/proc/\(process)/fd/\(descriptor)") ?? "?"
+      let socket = sockets().first { $0.descriptor == descriptor }?.inWords
+      let what = socket ?? (descriptor == 0 ? "its standard input" : link)
+      return "\(number == read ? "read" : "write")(\(descriptor), …) — \(what)"
+    }
+    return names[number].map { $0 + "()" + ($0 == "futex" ? ", for another thread or a lock" : "") }
+  }
+}
+
+extension Tracer.Status {
+  /// "exit status 1", "killed by SIGSEGV"
+  var inWords: String {
+    switch self {
+    case .exited(let status): "exit status \(status)"
+    case .killed(let signal): "killed by \(signalName(signal))"
+    }
+  }
+
+  var inASentence: String {
+    switch self {
+    case .exited: "The program has ended, with \(inWords)."
+    case .killed: "The program was \(inWords)."
+    }
+  }
+
+  /// What to make of it, where that is no secret.
+  var advice: (missing: String?, hint: String)? {
+    switch self {
+    case .killed(SIGPIPE):
+      (
+        "signal(SIGPIPE, SIG_IGN)",
+        "Who writes to a connection whose peer has gone gets SIGPIPE, which ends the program. Where it is ignored, write "
+          + "returns EPIPE."
+      )
+    case .killed(SIGILL), .killed(SIGTRAP):
+      (
+        nil,
+        "Swift stops a program that would go on with a wrong value: an index out of range, a number that is too large, a nil that "
+          + "was unwrapped. Which, and where, it says on standard error."
+      )
+    case .killed(SIGSEGV), .killed(SIGBUS):
+      (
+        nil,
+        "It has used memory that it does not have: a pointer that is no longer valid, or a recursion without end."
+      )
+    case .killed(SIGABRT): (nil, "It has ended itself by abort(3): the C library says why on standard error.")
+    default: nil
+    }
+  }
+}
