@@ -1,4 +1,4 @@
-// wrong: after poll it reads until a message is whole, and waits there for one client
+// wrong: after poll it reads until no half message is left, and waits there for one client
 
 import CLinux
 import Glibc
@@ -49,21 +49,19 @@ func acceptClient() {
 
 /// Does for one client what can be done now.
 func serve(_ client: Client) {
-  if !receive(client) || !answer(client) {
-    clients[client.connection] = nil
-    close(client.connection)
-  }
+  repeat {
+    if !receive(client) || !answer(client) {
+      clients[client.connection] = nil
+      close(client.connection)
+      return
+    }
+  } while !client.received.isEmpty
 }
 
 /// Takes what has come: one read, which does not wait, as poll has found something. False where no more will come.
 func receive(_ client: Client) -> Bool {
   var bytes = [UInt8](repeating: 0, count: limit)
-  var count = read(client.connection, &bytes, bytes.count)
-  while count > 0, count < 4 || count < 4 + bytes.prefix(4).reduce(0, { $0 << 8 | Int($1) }) {
-    let more = bytes[count...].withUnsafeMutableBytes { read(client.connection, $0.baseAddress, $0.count) }
-    if more <= 0 { break }
-    count += more
-  }
+  let count = read(client.connection, &bytes, bytes.count)
   if count == -1 { return errno == EINTR || errno == EAGAIN }
   if count == 0, !client.received.isEmpty { warn("a stream has ended inside a message") }
   client.received += bytes[..<count]
