@@ -34,8 +34,11 @@ public struct Check: Sendable, Decodable {
     let decoder = JSONDecoder()
     decoder.allowsJSON5 = true
     do { self = try decoder.decode(Check.self, from: Data(bytes)) } catch {
-      throw Complaint(
-        "\(path): \((error as? DecodingError)?.inWords ?? "\(error)"). See Lessons/AUTHORING.md")
+      var reason = (error as? DecodingError)?.inWords ?? "\(error)"
+      if let mistake = SyntaxMistake(in: String(decoding: bytes, as: UTF8.self)) {
+        reason = "it is no JSON5: \(mistake.description)"
+      }
+      throw Complaint("\(path): \(reason) (the format: Lessons/AUTHORING.md)")
     }
   }
 }

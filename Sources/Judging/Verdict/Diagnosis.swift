@@ -52,7 +52,9 @@ struct Diagnosis {
       failure.observed.insert(end.inASentence, at: 0)
       if let advice = end.advice { (failure.missing, failure.hint) = advice }
     }
-    if failure.hint == nil || isEnded && failure.missing == nil, let injected = now.lastInjected,
+    var wasKilled = false
+    if case .killed? = now.end { wasKilled = true }
+    if !wasKilled, failure.hint == nil || isEnded && failure.missing == nil, let injected = now.lastInjected,
       now.steps - injected.number < Self.near, let hint = Self.hint(injected.step)
     {
       failure.hint = hint
@@ -209,7 +211,7 @@ struct Diagnosis {
       if case .killed? = record.now.end { result.missing = nil }
     } else if missing != nil {
       result.missing = missing
-      if missing == "read", connection.sent > 0 {
+      if missing == "read", has("read") {
         result.hint =
           "One read returns what has come so far, and no more. What has not come yet needs another one."
       }
