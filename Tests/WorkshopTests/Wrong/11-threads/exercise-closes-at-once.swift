@@ -29,6 +29,7 @@ while true {
 /// What a thread does. Its argument is the descriptor.
 func serveInThread(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
   let connection = Int32(Int(bitPattern: argument))
+  usleep(100_000)  // as if the processor were busy: it comes too late
   serve(connection)
   close(connection)
   return nil

@@ -18,7 +18,7 @@ while true {
     { _ in
       pause(); return nil
     }, nil) == 0
-  {}
+  { usleep(10_000) }
   // The descriptor itself goes to the thread, as a pointer that leads nowhere: `connection` is soon the next one.
   let error = pthread_create(
     &thread, nil, serveInThread, UnsafeMutableRawPointer(bitPattern: Int(connection)))
