@@ -129,6 +129,7 @@ let package = Package(
     tests("StoryTests", ["Story", "Tracing", "KernelState", "SystemCalls", "CommandLineTool"]),
     tests("LessonTests", (lessons + labs).map { .init(stringLiteral: $0) } + ["follow", "SystemCalls"]),
     tests("ToolTests", ["follow", "compare", "SystemCalls"]),
+    tests("JudgingTests", ["Judging", "CommandLineTool"]),
     tests("WorkshopTests", ["workshop", "SystemCalls"]),
   ] + lessons.map(lesson) + labs.map(lab) + wrappers.map(wrapper),
   swiftLanguageModes: [.v6]

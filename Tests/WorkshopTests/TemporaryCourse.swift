@@ -90,6 +90,21 @@ struct TemporaryCourse {
     }
   }
 
+  /// The same of texts.
+  static func with<Result>(program: String, check: String, _ body: (TemporaryCourse) throws -> Result) throws
+    -> Result
+  {
+    try Place.withTemporaryFolder { folder in
+      let lesson = "\(folder)/01-own"
+      try FileManager.default.createDirectory(atPath: lesson, withIntermediateDirectories: true)
+      for name in ["exercise", "solution"] {
+        try program.write(toFile: "\(lesson)/\(name).swift", atomically: true, encoding: .utf8)
+      }
+      try check.write(toFile: "\(lesson)/check.json", atomically: true, encoding: .utf8)
+      return try body(TemporaryCourse(folder: folder))
+    }
+  }
+
   func run(_ words: [String]) throws -> Program.Result {
     try Program.run(
       [Place.product("workshop")] + words + ["--course", folder], environment: environment, deadline: 120)
