@@ -1,20 +1,23 @@
 // Lesson 13, second exercise: messages, taken apart.
 //
-// Lesson 12's event loop becomes the beginning of a contact server. It answers nothing yet: it takes clients' messages apart, and
-// prints the contacts that are in them.
+// Lesson 12's event loop becomes the beginning of a contact server. It answers nothing yet: it takes clients'
+// messages apart, and prints the contacts that are in them.
 //
 //   arguments: PORT
-//   - A client first says its hello: a byte, 2, and its name in 256 bytes. Then come Updates: a byte, 1, and a contact:
-//     UserName 256 bytes, ContactName 256, PhoneNumber 20. They come in any pieces, and many in one piece.
+//   - A client first says its hello: a byte, 2, and its name in 256 bytes. Then come Updates: a byte, 1, and
+//     a contact: UserName 256 bytes, ContactName 256, PhoneNumber 20. They come in any pieces, and many in
+//     one piece.
 //   - Of each contact a line is printed at once: "ann: Bob = 555".
-//   - A field's value ends before its first NUL, or with the field. What stands behind the NUL is not looked at.
-//   - An unknown role or command, and a field that is empty, is no UTF-8 or has a control character in it, is refused: one line on
-//     standard error that begins with "refused", and this connection is closed, and no other. So is a stream that ends inside a message.
+//   - A field's value ends before its first NUL, or with the field. What stands behind the NUL is not looked
+//     at.
+//   - An unknown role or command, and a field that is empty, is no UTF-8 or has a control character in it, is
+//     refused: one line on standard error that begins with "refused", and this connection is closed, and no
+//     other. So is a stream that ends inside a message.
 //   - One thread, which waits for all of them in poll (or epoll).
 //
-// New: nothing of the kernel's. `String(validating: bytes, as: UTF8.self)` is nil where bytes are no UTF-8; a Unicode.Scalar is a
-// control character where its properties.generalCategory is .control. A slice of an array keeps the array's indices:
-// dropFirst, prefix and first are safe.
+// New: nothing of the kernel's. `String(validating: bytes, as: UTF8.self)` is nil where bytes are no UTF-8; a
+// Unicode.Scalar is a control character where its properties.generalCategory is .control. A slice of an array
+// keeps the array's indices: dropFirst, prefix and first are safe.
 // See: poll(2), read(2), utf-8(7)
 
 import CLinux
@@ -35,7 +38,8 @@ final class Peer {
   init(_ connection: Int32) { self.connection = connection }
 }
 
-/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero here.
+/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero
+/// here.
 struct Contact {
   let key: [UInt8]  // UserName and ContactName
   let phone: [UInt8]
@@ -102,15 +106,16 @@ func receive(_ peer: Peer) -> Bool {
 
 /// Takes whole messages out of what has come, and keeps the rest.
 func take(_ peer: Peer) throws(Refusal) {
-  // TODO 2: take out one message after the other, as long as one is whole, and hand it on to `greet` or `takeCommand`. What is
-  // left, the beginning of a message, stays in `received`.
+  // TODO 2: take out one message after the other, as long as one is whole, and hand it on to `greet` or
+  // `takeCommand`. What is left, the beginning of a message, stays in `received`.
   peer.received = []
 }
 
 /// How many bytes the next message has, or nil where that cannot be told yet.
 func messageSize(_ rest: Bytes, _ peer: Peer) throws(Refusal) -> Int? {
   guard let first = rest.first else { return nil }
-  // TODO 1: a hello is a role, 2, and a name of 256 bytes; an Update a command, 1, and a contact. Who begins otherwise is refused.
+  // TODO 1: a hello is a role, 2, and a name of 256 bytes; an Update a command, 1, and a contact. Who begins
+  // otherwise is refused.
   _ = first
   return nil
 }
@@ -140,8 +145,8 @@ func takeCommand(_ message: Bytes, _ peer: Peer) throws(Refusal) {
 
 /// A field as it is stored: its value, and NUL behind it to the field's size.
 func field(_ bytes: Bytes) throws(Refusal) -> [UInt8] {
-  // TODO 3: the value ends before the first NUL, or with the field. It is not empty, is valid UTF-8, and has no control character in
-  // it; else it is refused.
+  // TODO 3: the value ends before the first NUL, or with the field. It is not empty, is valid UTF-8, and has
+  // no control character in it; else it is refused.
   return Array(bytes)
 }
 

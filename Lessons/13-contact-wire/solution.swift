@@ -5,14 +5,17 @@
 //   arguments: PORT NAME USER CONTACT PHONE
 //   - The hello: a byte, 2, which means a client; and NAME in a field of 256 bytes.
 //   - The Update: a byte, 1; USER in 256 bytes, CONTACT in 256, PHONE in 20. It has no answer.
-//   - A value stands at the beginning of its field, in UTF-8, and NUL behind it. It may fill its field; then there is no NUL.
-//   - A value that is empty, has a control character in it, or does not fit is refused: a line on standard error, status 2,
-//     and no connection. Nothing is ever cut off: a number that lacks its last digit is somebody else's.
-//   - All 790 bytes arrive, however few of them a call takes. Then the connection is closed, and the status is 0.
+//   - A value stands at the beginning of its field, in UTF-8, and NUL behind it. It may fill its field; then
+//     there is no NUL.
+//   - A value that is empty, has a control character in it, or does not fit is refused: a line on standard
+//     error, status 2, and no connection. Nothing is ever cut off: a number that lacks its last digit is
+//     somebody else's.
+//   - All 790 bytes arrive, however few of them a call takes. Then the connection is closed, and the status
+//     is 0.
 //   - Where nobody listens: a line on standard error, status 1.
 //
-// New: nothing of the kernel's. A text's size is in bytes (`utf8.count`), and not in characters. What a control character is, Unicode
-// says: a Unicode.Scalar whose properties.generalCategory is .control.
+// New: nothing of the kernel's. A text's size is in bytes (`utf8.count`), and not in characters. What a
+// control character is, Unicode says: a Unicode.Scalar whose properties.generalCategory is .control.
 // See: write(2), connect(2), utf-8(7)
 
 import Glibc

@@ -1,20 +1,23 @@
 // Lesson 13, second exercise: messages, taken apart.
 //
-// Lesson 12's event loop becomes the beginning of a contact server. It answers nothing yet: it takes clients' messages apart, and
-// prints the contacts that are in them.
+// Lesson 12's event loop becomes the beginning of a contact server. It answers nothing yet: it takes clients'
+// messages apart, and prints the contacts that are in them.
 //
 //   arguments: PORT
-//   - A client first says its hello: a byte, 2, and its name in 256 bytes. Then come Updates: a byte, 1, and a contact:
-//     UserName 256 bytes, ContactName 256, PhoneNumber 20. They come in any pieces, and many in one piece.
+//   - A client first says its hello: a byte, 2, and its name in 256 bytes. Then come Updates: a byte, 1, and
+//     a contact: UserName 256 bytes, ContactName 256, PhoneNumber 20. They come in any pieces, and many in
+//     one piece.
 //   - Of each contact a line is printed at once: "ann: Bob = 555".
-//   - A field's value ends before its first NUL, or with the field. What stands behind the NUL is not looked at.
-//   - An unknown role or command, and a field that is empty, is no UTF-8 or has a control character in it, is refused: one line on
-//     standard error that begins with "refused", and this connection is closed, and no other. So is a stream that ends inside a message.
+//   - A field's value ends before its first NUL, or with the field. What stands behind the NUL is not looked
+//     at.
+//   - An unknown role or command, and a field that is empty, is no UTF-8 or has a control character in it, is
+//     refused: one line on standard error that begins with "refused", and this connection is closed, and no
+//     other. So is a stream that ends inside a message.
 //   - One thread, which waits for all of them in poll (or epoll).
 //
-// New: nothing of the kernel's. `String(validating: bytes, as: UTF8.self)` is nil where bytes are no UTF-8; a Unicode.Scalar is a
-// control character where its properties.generalCategory is .control. A slice of an array keeps the array's indices:
-// dropFirst, prefix and first are safe.
+// New: nothing of the kernel's. `String(validating: bytes, as: UTF8.self)` is nil where bytes are no UTF-8; a
+// Unicode.Scalar is a control character where its properties.generalCategory is .control. A slice of an array
+// keeps the array's indices: dropFirst, prefix and first are safe.
 // See: poll(2), read(2), utf-8(7)
 
 import CLinux
@@ -35,7 +38,8 @@ final class Peer {
   init(_ connection: Int32) { self.connection = connection }
 }
 
-/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero here.
+/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero
+/// here.
 struct Contact {
   let key: [UInt8]  // UserName and ContactName
   let phone: [UInt8]

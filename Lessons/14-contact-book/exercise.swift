@@ -1,19 +1,23 @@
 // Lesson 14: a book of contacts.
 //
-// The server keeps what it is told, and shows it. Each peer has its queue again, from lesson 12: what the kernel does not take now
-// is sent when there is room.
+// The server keeps what it is told, and shows it. Each peer has its queue again, from lesson 12: what the
+// kernel does not take now is sent when there is room.
 //
 //   arguments: PORT
 //   - Update: the contact is kept. One with the same key, UserName and ContactName, is replaced.
-//   - ListAll, a byte, 2, is answered: ContactLen, 4 bytes in network byte order, and then so many contacts of 532 bytes,
-//     in any order, without command bytes. It shows each Update that came before it on this connection.
-//   - Keys are compared as bytes, up to the first NUL. "é" can be written in two ways, one character or two; to Swift's String
-//     they are equal, and to the protocol they are two names. Behind the first NUL each byte of an answer is zero.
-//   - A client that asks, and asks, and does not read, stops nobody else, and the server's memory does not grow with its
-//     questions: while an answer waits in its queue, it is not heard. In the end it gets all of its answers.
+//   - ListAll, a byte, 2, is answered: ContactLen, 4 bytes in network byte order, and then so many contacts
+//     of 532 bytes, in any order, without command bytes. It shows each Update that came before it on this
+//     connection.
+//   - Keys are compared as bytes, up to the first NUL. "é" can be written in two ways, one character or two;
+//     to Swift's String they are equal, and to the protocol they are two names. Behind the first NUL each
+//     byte of an answer is zero.
+//   - A client that asks, and asks, and does not read, stops nobody else, and the server's memory does not
+//     grow with its questions: while an answer waits in its queue, it is not heard. In the end it gets all of
+//     its answers.
 //   - Where nothing happens, the server waits in poll, and uses no processor time.
 //
-// New: nothing. POLLOUT and EAGAIN are lesson 12's. Arrays of bytes are compared byte by byte, and can be keys of a Dictionary.
+// New: nothing. POLLOUT and EAGAIN are lesson 12's. Arrays of bytes are compared byte by byte, and can be
+// keys of a Dictionary.
 // See: poll(2), write(2), unicode(7)
 
 import CLinux
@@ -35,11 +39,12 @@ final class Peer {
 
   init(_ connection: Int32) { self.connection = connection }
 
-  // TODO 3: a client that has an answer in its queue is not heard until it has taken that.
+  // TODO 4: a client that has an answer in its queue is not heard until it has taken that. See `take`, too.
   var isHeard: Bool { !isEnding }
 }
 
-/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero here.
+/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero
+/// here.
 struct Contact {
   let key: [UInt8]  // UserName and ContactName
   let phone: [UInt8]
@@ -70,7 +75,7 @@ var peers: [Int32: Peer] = [:]  // by descriptor
 while true {
   var entries = [pollfd(fd: listener, events: Int16(POLLIN), revents: 0)]
   for peer in peers.values {
-    // TODO 4: wait for room, POLLOUT, as well, while there is something in the queue, and only then.
+    // TODO 2: wait for room, POLLOUT, as well, while there is something in the queue, and only then.
     entries.append(pollfd(fd: peer.connection, events: Int16(POLLIN), revents: 0))
   }
   guard poll(&entries, nfds_t(entries.count), -1) >= 0 || errno == EINTR else { fail("poll") }
@@ -164,10 +169,11 @@ func drop(_ peer: Peer) {
 func takeCommand(_ message: Bytes, _ peer: Peer) throws(Refusal) {
   if message.first == 1 {
     let contact = try Contact(message.dropFirst())
-    // TODO 1: a contact replaces the one with the same key. Have a book that finds it.
+    // TODO 3: a contact replaces the one with the same key. Have a book that finds it.
     book.append(contact)
   } else {
-    // TODO 2: the answer: how many there are, in four bytes, the high one first; then their fields.
+    // TODO 1: the answer, into the queue: how many there are, in four bytes, the high one first; then their
+    // fields.
   }
 }
 

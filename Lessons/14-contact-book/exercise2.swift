@@ -1,17 +1,21 @@
 // Lesson 14, second exercise: a journal, and kill -9.
 //
-// What a client has been shown is to be there again after SIGKILL. So each contact is appended to a file, the journal, before it
-// is shown; and the file is read at the next start. It is contact-server's own format.
+// What a client has been shown is to be there again after SIGKILL. So each contact is appended to a file, the
+// journal, before it is shown; and the file is read at the next start. It is contact-server's own format.
 //
 //   arguments: PORT JOURNAL (a file's path; where there is none it is made)
-//   - The journal: 20 bytes of header, which the starter makes; then records of 540 bytes: Clock 4, UserName 256, ContactName 256,
-//     PhoneNumber 20, and a check of these 536 bytes, CRC-32C. `Contact.record` and `checked` make one, `intact` takes one apart.
+//   - The journal: 20 bytes of header, which the starter makes; then records of 540 bytes: Clock 4, UserName
+//     256, ContactName 256, PhoneNumber 20, and a check of these 536 bytes, CRC-32C. `Contact.record` and
+//     `checked` make one, `intact` takes one apart.
 //   - An Update's clock is one more than the largest that there was. Lesson 15 says what for.
-//   - At the start: all intact records enter the book. What is left is less than a record, a crash has torn it, and nobody has been
-//     shown it: it is cut off. Where more is left, the journal is damaged: a line on standard error, status 1, and the file stays as it is.
-//   - After SIGKILL what was written may still be in the page cache only. So at the start there is one fdatasync before listen,
-//     and from then on one before each answer that shows something new. Updates that come together may share one.
-//   - Where fdatasync fails, nothing new is shown, and the server ends with status 1: what the disk has, nobody can say.
+//   - At the start: all intact records enter the book. What is left is less than a record, a crash has torn
+//     it, and nobody has been shown it: it is cut off. Where more is left, the journal is damaged: a line on
+//     standard error, status 1, and the file stays as it is.
+//   - After SIGKILL what was written may still be in the page cache only. So at the start there is one
+//     fdatasync before listen, and from then on one before each answer that shows something new. Updates that
+//     come together may share one.
+//   - Where fdatasync fails, nothing new is shown, and the server ends with status 1: what the disk has,
+//     nobody can say.
 //
 // New: open, fdatasync, ftruncate; flock, for two servers must not share a journal.
 // See: open(2) for O_APPEND, fsync(2), ftruncate(2), flock(2)
@@ -40,7 +44,8 @@ final class Peer {
   var isHeard: Bool { !isEnding && queue.isEmpty }
 }
 
-/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero here.
+/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero
+/// here.
 struct Contact {
   let key: [UInt8]  // UserName and ContactName, as bytes: Strings that look alike are equal, too
   let phone: [UInt8]
@@ -186,8 +191,8 @@ func takeCommand(_ message: Bytes, _ peer: Peer) throws(Refusal) {
 
 /// What was taken is on the disk before anybody is shown it.
 func commit() {
-  // TODO 4: append a record for each pending contact to the journal: checked(contact.record). All of it, and then one
-  // fdatasync. If that fails, the server ends: what the disk has, nobody knows.
+  // TODO 1: append a record for each pending contact to the journal: checked(contact.record). All of it, and
+  // then one fdatasync. If that fails, the server ends: what the disk has, nobody knows.
   for contact in pending { book[contact.key] = contact }
   pending = []
 }
@@ -201,15 +206,17 @@ func openJournal(_ path: String) -> Int32 {
   var rest = readAll(journal)[...]
   if rest.starts(with: header) {
     rest = rest.dropFirst(header.count)
-    // TODO 1: enter one record after the other into the book, as long as they are intact. The clock is the largest of theirs.
+    // TODO 2: enter one record after the other into the book, as long as they are intact. The clock is the
+    // largest of theirs.
   } else if !header.starts(with: rest) {
     warn("that is no journal of contacts")
     exit(1)
   }
-  // TODO 2: less than a record is left: a crash has torn it. Cut it off. More is left: the journal is damaged; then leave it as it
-  // is, say so, and exit with 1.
+  // TODO 3: less than a record is left: a crash has torn it. Cut it off. More is left: the journal is
+  // damaged; then leave it as it is, say so, and exit with 1.
   if rest.startIndex == 0, !writeAll(journal, header) { fail("write") }
-  // TODO 3: after SIGKILL what was written may be in the page cache only. Have it on the disk before anybody is shown it.
+  // TODO 4: after SIGKILL what was written may be in the page cache only. Have it on the disk before anybody
+  // is shown it.
   return journal
 }
 

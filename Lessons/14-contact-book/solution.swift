@@ -1,19 +1,23 @@
 // Lesson 14: a book of contacts.
 //
-// The server keeps what it is told, and shows it. Each peer has its queue again, from lesson 12: what the kernel does not take now
-// is sent when there is room.
+// The server keeps what it is told, and shows it. Each peer has its queue again, from lesson 12: what the
+// kernel does not take now is sent when there is room.
 //
 //   arguments: PORT
 //   - Update: the contact is kept. One with the same key, UserName and ContactName, is replaced.
-//   - ListAll, a byte, 2, is answered: ContactLen, 4 bytes in network byte order, and then so many contacts of 532 bytes,
-//     in any order, without command bytes. It shows each Update that came before it on this connection.
-//   - Keys are compared as bytes, up to the first NUL. "é" can be written in two ways, one character or two; to Swift's String
-//     they are equal, and to the protocol they are two names. Behind the first NUL each byte of an answer is zero.
-//   - A client that asks, and asks, and does not read, stops nobody else, and the server's memory does not grow with its
-//     questions: while an answer waits in its queue, it is not heard. In the end it gets all of its answers.
+//   - ListAll, a byte, 2, is answered: ContactLen, 4 bytes in network byte order, and then so many contacts
+//     of 532 bytes, in any order, without command bytes. It shows each Update that came before it on this
+//     connection.
+//   - Keys are compared as bytes, up to the first NUL. "é" can be written in two ways, one character or two;
+//     to Swift's String they are equal, and to the protocol they are two names. Behind the first NUL each
+//     byte of an answer is zero.
+//   - A client that asks, and asks, and does not read, stops nobody else, and the server's memory does not
+//     grow with its questions: while an answer waits in its queue, it is not heard. In the end it gets all of
+//     its answers.
 //   - Where nothing happens, the server waits in poll, and uses no processor time.
 //
-// New: nothing. POLLOUT and EAGAIN are lesson 12's. Arrays of bytes are compared byte by byte, and can be keys of a Dictionary.
+// New: nothing. POLLOUT and EAGAIN are lesson 12's. Arrays of bytes are compared byte by byte, and can be
+// keys of a Dictionary.
 // See: poll(2), write(2), unicode(7)
 
 import CLinux
@@ -39,7 +43,8 @@ final class Peer {
   var isHeard: Bool { !isEnding && queue.isEmpty }
 }
 
-/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero here.
+/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero
+/// here.
 struct Contact {
   let key: [UInt8]  // UserName and ContactName, as bytes: Strings that look alike are equal, too
   let phone: [UInt8]

@@ -1,21 +1,27 @@
 // Lesson 15: two servers, one book.
 //
-// Another server dials this one, and says role 1 in its hello. From then on both say to each other what has changed. Which of two
-// values is newer a clock decides: it counts Updates, and every server knows the largest that it has heard of.
+// Another server dials this one, and says role 1 in its hello. From then on both say to each other what has
+// changed. Which of two values is newer a clock decides: it counts Updates, and every server knows the
+// largest that it has heard of.
 //
 //   arguments: PORT JOURNAL
-//   - From a server: 1 Update: Clock 4, and a contact. 2 HeartBeat: HealthStatus 1 (1, 2 or 3), Clock 4. 3 UpdateClock: Clock 4.
-//     4 AskForUpdate. All numbers in network byte order.
-//   - Its Update replaces what there is if its clock is larger; where both are equal, if its PhoneNumber is larger, byte by byte. It
-//     keeps the clock that it came with, and our clock becomes the larger of the two.
-//   - HeartBeat: where our clock is as large as the other one or larger, the answer is UpdateClock with ours; otherwise we take the other
-//     one, and say nothing. UpdateClock: our clock becomes the larger one. It is never answered.
-//   - AskForUpdate: the answer is ContactLen 4, and for each contact Clock 4 and the contact, without command bytes.
+//   - From a server: Update is a byte 1, Clock 4, and a contact; HeartBeat 2, HealthStatus 1 (1, 2 or 3),
+//     Clock 4; UpdateClock 3, Clock 4; AskForUpdate 4. Clocks are in network byte order.
+//   - Its Update replaces what there is if its clock is larger; where both are equal, if its PhoneNumber is
+//     larger, byte by byte. It keeps the clock that it came with, and our clock becomes the larger of the
+//     two.
+//   - HeartBeat: where our clock is as large as the other one or larger, the answer is UpdateClock with ours;
+//     otherwise we take the other one, and say nothing. UpdateClock: our clock becomes the larger one. It is
+//     never answered.
+//   - AskForUpdate: the answer is ContactLen 4, and for each contact Clock 4 and the contact, without command
+//     bytes.
 //   - A client's Update goes to each server that is connected, with its clock, when the journal has it.
-//   - A server is read also while it does not read: two that wait with reading until they have written wait for ever. (The starter
-//     does that.) Bad input closes the connection, as before; a clock that is 2^28 ahead of ours is bad input, too.
+//   - A server is read also while it does not read: two that wait with reading until they have written wait
+//     for ever. (The starter does that.) Bad input closes the connection, as before; a clock that is 2^28
+//     ahead of ours is bad input, too.
 //
-// New: nothing of the kernel's. See: lesson 15's text, and L. Lamport, "Time, Clocks, and the Ordering of Events in a Distributed System"
+// New: nothing of the kernel's. See: L. Lamport, "Time, Clocks, and the Ordering of Events in a Distributed
+// System", 1978; lesson 15's text
 
 import CLinux
 import Glibc
@@ -38,12 +44,13 @@ final class Peer {
 
   init(_ connection: Int32) { self.connection = connection }
 
-  /// A server is heard always: two that read no more until they have written would wait for each other. Everybody else
-  /// has to take his answer first, so that his queue stays short.
+  /// A server is heard always: two that read no more until they have written would wait for each other.
+  /// Everybody else has to take his answer first, so that his queue stays short.
   var isHeard: Bool { !isEnding && (role == .server || queue.isEmpty) }
 }
 
-/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero here.
+/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero
+/// here.
 struct Contact {
   let key: [UInt8]  // UserName and ContactName, as bytes: Strings that look alike are equal, too
   let phone: [UInt8]
@@ -57,7 +64,7 @@ struct Contact {
 
   var record: [UInt8] { bigEndian(clock) + key + phone }
 
-  // TODO 2: the larger clock wins. Where they are equal, the larger phone number does, by its bytes.
+  // TODO 3: the larger clock wins. Where they are equal, the larger phone number does, by its bytes.
   func wins(over other: Contact) -> Bool { true }
 }
 
@@ -200,8 +207,9 @@ func takeMessage(_ message: Bytes, _ peer: Peer) throws(Refusal) {
   switch message.first {
   case 1: try change(body, from: peer)
   case 2:
-    // TODO 3: a HeartBeat: HealthStatus and Clock. Where ours is as large or larger, tell it with UpdateClock; else take the
-    // other one. And UpdateClock: ours becomes the larger of the two. Call `commit` before a clock is told.
+    // TODO 2: a HeartBeat: HealthStatus and Clock. Where ours is as large or larger, tell it with
+    // UpdateClock; else take the other one. And UpdateClock: ours becomes the larger of the two. Call
+    // `commit` before a clock is told.
     break
   // TODO 4: AskForUpdate: the answer is that of ListAll, with the clock before each contact.
   default: break
@@ -211,6 +219,7 @@ func takeMessage(_ message: Bytes, _ peer: Peer) throws(Refusal) {
 /// A clock and a contact, from another server.
 func change(_ record: Bytes, from peer: Peer) throws(Refusal) {
   let contact = try Contact(record.dropFirst(4), clock: believable(number(record)))
+  clock = max(clock, contact.clock)
   pending.append((contact, peer))
 }
 

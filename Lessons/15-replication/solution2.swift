@@ -1,18 +1,23 @@
 // Lesson 15, second exercise: a link.
 //
-// A link is to bring two books together that have grown apart, and a line of servers, too. So both sides ask for the other's book when
-// a link begins, and what one server tells us goes on to the others. From now on an answer may come where a command could.
+// A link is to bring two books together that have grown apart, and a line of servers, too. So both sides ask
+// for the other's book when a link begins, and what one server tells us goes on to the others. From now on an
+// answer may come where a command could.
 //
 //   arguments: PORT JOURNAL
-//   - As soon as a server has said its hello it is sent AskForUpdate, and behind that a HeartBeat: 2, HealthStatus 1, our clock.
-//   - A HeartBeat with a clock larger than ours: we take it, as before, and send AskForUpdate; unless one is unanswered on this link.
-//   - An answer to our AskForUpdate: ContactLen, then records: Clock 4 and a contact each. A ContactLen begins with a zero byte, for
-//     no book has 2^24 contacts; no command is 0. Its records are taken as Updates are. Then commands go on.
+//   - As soon as a server has said its hello it is sent AskForUpdate, and behind that a HeartBeat: 2,
+//     HealthStatus 1, our clock.
+//   - A HeartBeat with a clock larger than ours: we take it, as before, and send AskForUpdate; unless one is
+//     unanswered on this link.
+//   - An answer to our AskForUpdate: ContactLen, then records: Clock 4 and a contact each. A ContactLen
+//     begins with a zero byte, for no book has 2^24 contacts; no command is 0. Its records are taken as
+//     Updates are. Then commands go on.
 //   - An answer to which there was no question is bad input, and closes the connection.
-//   - What has changed our book goes as Update to every server but the one that it has come from. What has changed nothing stops
-//     here: otherwise three servers in a ring would tell each other the same for ever.
+//   - What has changed our book goes as Update to every server but the one that it has come from. What has
+//     changed nothing stops here: otherwise three servers in a ring would tell each other the same for ever.
 //
-// New: nothing. The state of a link is now more than what a message says: which bytes come next depends on what we have asked.
+// New: nothing. The state of a link is now more than what a message says: which bytes come next depends on
+// what we have asked.
 
 import CLinux
 import Glibc
@@ -37,12 +42,13 @@ final class Peer {
 
   init(_ connection: Int32) { self.connection = connection }
 
-  /// A server is heard always: two that read no more until they have written would wait for each other. Everybody else
-  /// has to take his answer first, so that his queue stays short.
+  /// A server is heard always: two that read no more until they have written would wait for each other.
+  /// Everybody else has to take his answer first, so that his queue stays short.
   var isHeard: Bool { !isEnding && (role == .server || queue.isEmpty) }
 }
 
-/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero here.
+/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero
+/// here.
 struct Contact {
   let key: [UInt8]  // UserName and ContactName, as bytes: Strings that look alike are equal, too
   let phone: [UInt8]

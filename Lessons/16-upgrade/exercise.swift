@@ -1,22 +1,24 @@
 // Lesson 16: the same port, another language.
 //
-// A browser cannot speak the contact protocol. It can ask for a WebSocket in HTTP. Whoever dials this server speaks first, and no role
-// is a 'G': so one byte tells them apart.
+// A browser cannot speak the contact protocol. It can ask for a WebSocket in HTTP. Whoever dials this server
+// speaks first, and no role is a 'G': so one byte tells them apart.
 //
 //   arguments: PORT JOURNAL
-//   - A connection that begins with 'G' sends the head of a request: lines that end with CR LF, and an empty one at its end. It comes in any
-//     pieces. A head of more than 8192 bytes is refused.
-//   - The first line is a GET of anything, in HTTP/1.1. The fields, whose names may be written in any case: Upgrade has "websocket" in
-//     it, Connection has "upgrade" (in any case, and perhaps among other words), Sec-WebSocket-Version is 13, and
-//     Sec-WebSocket-Key has 24 letters. There is no Origin: with one it is a page in a browser that asks, and whose pages may
-//     read the book, nobody has said.
-//   - The answer is the four lines that `upgrade` has, and an empty one. Sec-WebSocket-Accept is base64 of SHA-1 of the
-//     key with 258EAFA5-E914-47DA-95CA-C5AB0DC85B11 behind it; both functions are there. The connection stays.
-//   - Everything else is answered with `badRequest`, which is HTTP, and then the server closes. A line that begins with "refused" goes to
-//     standard error.
+//   - A connection that begins with 'G' sends the head of a request: lines that end with CR LF, and an empty
+//     one at its end. It comes in any pieces. A head of more than 8192 bytes is refused.
+//   - The first line is a GET of anything, in HTTP/1.1. The fields, whose names may be written in any case:
+//     Upgrade has "websocket" in it, Connection has "upgrade" (in any case, and perhaps among other words),
+//     Sec-WebSocket-Version is 13, and Sec-WebSocket-Key has 24 letters. There is no Origin: with one it is a
+//     page in a browser that asks, and whose pages may read the book, nobody has said.
+//   - The answer is the four lines that `upgrade` has, and an empty one. Sec-WebSocket-Accept is base64 of
+//     SHA-1 of the key with 258EAFA5-E914-47DA-95CA-C5AB0DC85B11 behind it; both functions are there. The
+//     connection stays.
+//   - Everything else is answered with `badRequest`, which is HTTP, and then the server closes. A line that
+//     begins with "refused" goes to standard error.
 //   - Clients and servers are served on the same port as before.
 //
-// New: nothing of the kernel's: it is the same socket. See: RFC 6455, sections 1.3 and 4.2; RFC 9112, section 2
+// New: nothing of the kernel's: it is the same socket.
+// See: RFC 6455, sections 1.3 and 4.2; RFC 9112, section 2
 
 import CLinux
 import Glibc
@@ -41,12 +43,13 @@ final class Peer {
 
   init(_ connection: Int32) { self.connection = connection }
 
-  /// A server is heard always: two that read no more until they have written would wait for each other. Everybody else
-  /// has to take his answer first, so that his queue stays short.
+  /// A server is heard always: two that read no more until they have written would wait for each other.
+  /// Everybody else has to take his answer first, so that his queue stays short.
   var isHeard: Bool { !isEnding && (role == .server || queue.isEmpty) }
 }
 
-/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero here.
+/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero
+/// here.
 struct Contact {
   let key: [UInt8]  // UserName and ContactName, as bytes: Strings that look alike are equal, too
   let phone: [UInt8]
@@ -161,7 +164,7 @@ func take(_ peer: Peer) throws(Refusal) {
 func messageSize(_ rest: Bytes, _ peer: Peer) throws(Refusal) -> Int? {
   guard let first = rest.first else { return nil }
   switch (peer.role, first) {
-  // TODO 1: a 'G' is the beginning of "GET": the head of a request, which ends with an empty line. See headSize.
+  // TODO 1: a 'G' is the beginning of "GET", and of a head: see headSize.
   case (.unknown, 1), (.unknown, 2): return 1 + 256
   case (.unknown, _): throw Refusal("\(first) is no role")
   case (.client, 1): return 1 + contactSize
@@ -178,6 +181,7 @@ func messageSize(_ rest: Bytes, _ peer: Peer) throws(Refusal) -> Int? {
 }
 
 func greet(_ message: Bytes, _ peer: Peer) throws(Refusal) {
+  if message.first == UInt8(ascii: "G") { return try upgrade(message, peer) }
   _ = try field(message.dropFirst())
   if message.first == 1 { openLink(peer) } else { peer.role = .client }
 }
@@ -364,7 +368,8 @@ func writeAll(_ file: Int32, _ bytes: [UInt8]) -> Bool {
 
 /// The size of a request's head; nil where its empty line has not come yet.
 func headSize(_ rest: Bytes) throws(Refusal) -> Int? {
-  // (TODO 1) A head is longer than 8192 bytes for no good reason.
+  // (TODO 1) A head ends with an empty line: CR LF CR LF. One of more than 8192 bytes is refused, with
+  // `badRequest`.
   return nil
 }
 
@@ -373,11 +378,12 @@ func upgrade(_ head: Bytes, _ peer: Peer) throws(Refusal) {
   // To Swift CR LF is one Character.
   let lines = String(decoding: head, as: UTF8.self).split(separator: "\r\n")
   var fields: [String: [String]] = [:]
-  // TODO 2: what stands before the colon, in lower case, is a field's name, in whatever case it came. Behind it are words, with
-  // commas or spaces between them.
+  // TODO 2: what stands before the colon, in lower case, is a field's name, in whatever case it came. Behind
+  // it are words, with commas or spaces between them.
   fields["host"] = []
-  // TODO 3: it is to be a GET in HTTP/1.1, to ask for "websocket" and "upgrade", in version 13, with a key of 24 letters. Any page
-  // that is open in a browser of this machine could ask, too, and read the book: such a request has an Origin.
+  // TODO 3: it is to be a GET in HTTP/1.1, to ask for "websocket" and "upgrade", in version 13, with a key of
+  // 24 letters. Any page that is open in a browser of this machine could ask, too, and read the book: such a
+  // request has an Origin.
   guard lines.first != nil, let key = fields["sec-websocket-key"]?.first else {
     throw Refusal("that is no request for a WebSocket", answer: badRequest)
   }

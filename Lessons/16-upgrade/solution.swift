@@ -1,22 +1,24 @@
 // Lesson 16: the same port, another language.
 //
-// A browser cannot speak the contact protocol. It can ask for a WebSocket in HTTP. Whoever dials this server speaks first, and no role
-// is a 'G': so one byte tells them apart.
+// A browser cannot speak the contact protocol. It can ask for a WebSocket in HTTP. Whoever dials this server
+// speaks first, and no role is a 'G': so one byte tells them apart.
 //
 //   arguments: PORT JOURNAL
-//   - A connection that begins with 'G' sends the head of a request: lines that end with CR LF, and an empty one at its end. It comes in any
-//     pieces. A head of more than 8192 bytes is refused.
-//   - The first line is a GET of anything, in HTTP/1.1. The fields, whose names may be written in any case: Upgrade has "websocket" in
-//     it, Connection has "upgrade" (in any case, and perhaps among other words), Sec-WebSocket-Version is 13, and
-//     Sec-WebSocket-Key has 24 letters. There is no Origin: with one it is a page in a browser that asks, and whose pages may
-//     read the book, nobody has said.
-//   - The answer is the four lines that `upgrade` has, and an empty one. Sec-WebSocket-Accept is base64 of SHA-1 of the
-//     key with 258EAFA5-E914-47DA-95CA-C5AB0DC85B11 behind it; both functions are there. The connection stays.
-//   - Everything else is answered with `badRequest`, which is HTTP, and then the server closes. A line that begins with "refused" goes to
-//     standard error.
+//   - A connection that begins with 'G' sends the head of a request: lines that end with CR LF, and an empty
+//     one at its end. It comes in any pieces. A head of more than 8192 bytes is refused.
+//   - The first line is a GET of anything, in HTTP/1.1. The fields, whose names may be written in any case:
+//     Upgrade has "websocket" in it, Connection has "upgrade" (in any case, and perhaps among other words),
+//     Sec-WebSocket-Version is 13, and Sec-WebSocket-Key has 24 letters. There is no Origin: with one it is a
+//     page in a browser that asks, and whose pages may read the book, nobody has said.
+//   - The answer is the four lines that `upgrade` has, and an empty one. Sec-WebSocket-Accept is base64 of
+//     SHA-1 of the key with 258EAFA5-E914-47DA-95CA-C5AB0DC85B11 behind it; both functions are there. The
+//     connection stays.
+//   - Everything else is answered with `badRequest`, which is HTTP, and then the server closes. A line that
+//     begins with "refused" goes to standard error.
 //   - Clients and servers are served on the same port as before.
 //
-// New: nothing of the kernel's: it is the same socket. See: RFC 6455, sections 1.3 and 4.2; RFC 9112, section 2
+// New: nothing of the kernel's: it is the same socket.
+// See: RFC 6455, sections 1.3 and 4.2; RFC 9112, section 2
 
 import CLinux
 import Glibc
@@ -41,12 +43,13 @@ final class Peer {
 
   init(_ connection: Int32) { self.connection = connection }
 
-  /// A server is heard always: two that read no more until they have written would wait for each other. Everybody else
-  /// has to take his answer first, so that his queue stays short.
+  /// A server is heard always: two that read no more until they have written would wait for each other.
+  /// Everybody else has to take his answer first, so that his queue stays short.
   var isHeard: Bool { !isEnding && (role == .server || queue.isEmpty) }
 }
 
-/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero here.
+/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero
+/// here.
 struct Contact {
   let key: [UInt8]  // UserName and ContactName, as bytes: Strings that look alike are equal, too
   let phone: [UInt8]
@@ -384,7 +387,8 @@ func upgrade(_ head: Bytes, _ peer: Peer) throws(Refusal) {
   func has(_ name: String, _ word: String) -> Bool {
     fields[name]?.contains { $0.lowercased() == word } ?? false
   }
-  // Any page that is open in a browser of this machine could ask, and read the book. A browser says whose page it is.
+  // Any page that is open in a browser of this machine could ask, and read the book. A browser says whose
+  // page it is.
   guard let words = lines.first?.split(separator: " "), words.count == 3, words[0] == "GET",
     words[2] == "HTTP/1.1",
     has("upgrade", "websocket"), has("connection", "upgrade"), fields["sec-websocket-version"] == ["13"],

@@ -1,19 +1,23 @@
 // Lesson 17: the book, in frames.
 //
-// Whoever has opened a WebSocket is shown the book, and each later change: a page could be always up to date without asking.
+// Whoever has opened a WebSocket is shown the book, and each later change: a page could be always up to date
+// without asking.
 //
 //   arguments: PORT JOURNAL
-//   - Behind the answer 101: for each contact a text frame, "ann: Bob = 555", final and not masked. Then for each change of the book one,
-//     from wherever it has come. More than 125 bytes need the length 126 and two bytes more.
-//   - Frames from the client are masked: four bytes of mask, and the payload XORed with these, over and over. They come in any pieces, the
-//     first perhaps together with the request.
+//   - Behind the answer 101: for each contact a text frame, "ann: Bob = 555", final and not masked. Then for
+//     each change of the book one, from wherever it has come. More than 125 bytes need the length 126 and two
+//     bytes more.
+//   - Frames from the client are masked: four bytes of mask, and the payload XORed with these, over and over.
+//     They come in any pieces, the first perhaps together with the request.
 //   - Ping, opcode 9, is answered by Pong, opcode 10, with the same payload. Texts and Pongs are passed over.
-//   - Close, opcode 8, is answered by Close with the same code, if it has one. Then the server closes the connection.
-//   - A frame that is not masked, has a reserved bit or an unknown opcode, or is a control frame (opcode 8 and higher) that is not final or
-//     has more than 125 bytes: Close with code 1002, in network byte order, and the end. One of 64 KiB or more: Close with 1009.
-//     Behind a Close the server sends nothing.
+//   - Close, opcode 8, is answered by Close with the same code, if it has one. Then the server closes the
+//     connection.
+//   - A frame that is not masked, has a reserved bit or an unknown opcode, or is a control frame (opcode 8
+//     and higher) that is not final or has more than 125 bytes: Close with code 1002, in network byte order,
+//     and the end. One of 64 KiB or more: Close with 1009. Behind a Close the server sends nothing.
 //
-// New: nothing of the kernel's. See: RFC 6455, sections 5.2 to 5.5 and 7.4.1
+// New: nothing of the kernel's.
+// See: RFC 6455, sections 5.2 to 5.5 and 7.4.1
 
 import CLinux
 import Glibc
@@ -38,12 +42,13 @@ final class Peer {
 
   init(_ connection: Int32) { self.connection = connection }
 
-  /// A server is heard always: two that read no more until they have written would wait for each other. Everybody else
-  /// has to take his answer first, so that his queue stays short.
+  /// A server is heard always: two that read no more until they have written would wait for each other.
+  /// Everybody else has to take his answer first, so that his queue stays short.
   var isHeard: Bool { !isEnding && (role == .server || queue.isEmpty) }
 }
 
-/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero here.
+/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero
+/// here.
 struct Contact {
   let key: [UInt8]  // UserName and ContactName, as bytes: Strings that look alike are equal, too
   let phone: [UInt8]
@@ -171,7 +176,8 @@ func messageSize(_ rest: Bytes, _ peer: Peer) throws(Refusal) -> Int? {
   case (.server, 2): return 1 + 1 + 4
   case (.server, 3): return 1 + 4
   case (.server, 4): return 1
-  case (.webSocket, _), (.leaving, _): return nil
+  case (.webSocket, _): return try frameSize(rest)
+  case (.leaving, _): return nil
   default: throw Refusal("\(first) is no command")
   }
 }
@@ -384,7 +390,8 @@ func upgrade(_ head: Bytes, _ peer: Peer) throws(Refusal) {
   func has(_ name: String, _ word: String) -> Bool {
     fields[name]?.contains { $0.lowercased() == word } ?? false
   }
-  // Any page that is open in a browser of this machine could ask, and read the book. A browser says whose page it is.
+  // Any page that is open in a browser of this machine could ask, and read the book. A browser says whose
+  // page it is.
   guard let words = lines.first?.split(separator: " "), words.count == 3, words[0] == "GET",
     words[2] == "HTTP/1.1",
     has("upgrade", "websocket"), has("connection", "upgrade"), fields["sec-websocket-version"] == ["13"],
@@ -402,21 +409,22 @@ func upgrade(_ head: Bytes, _ peer: Peer) throws(Refusal) {
 
 /// A frame of a server's: final, and not masked.
 func frame(_ opcode: UInt8, _ payload: [UInt8]) -> [UInt8] {
-  // TODO 1: FIN and the opcode in the first byte; then the length: up to 125 in one byte, else 126 and two more. None of our frames
-  // has 64 KiB.
+  // TODO 1: FIN and the opcode in the first byte; then the length: up to 125 in one byte, else 126 and two
+  // more. None of our frames has 64 KiB.
   return []
 }
 
 /// The size of a client's frame, mask and all; nil where its header is not whole yet.
 func frameSize(_ rest: Bytes) throws(Refusal) -> Int? {
-  // TODO 3: the header: FIN, opcode, mask bit, length. A frame without a mask, a bit or an opcode that has no meaning, a control frame
-  // that is not final or has more than 125 bytes: Refusal("…", answer: frame(8, bigEndian(UInt16(1002)))). 64 KiB and more: 1009.
+  // TODO 3: the header: FIN, opcode, mask bit, length. A frame without a mask, a bit or an opcode that has no
+  // meaning, a control frame that is not final or has more than 125 bytes: Refusal("…", answer: frame(8,
+  // bigEndian(UInt16(1002)))). 64 KiB and more: 1009.
   return nil
 }
 
 func takeFrame(_ message: Bytes, _ peer: Peer) throws(Refusal) {
-  // TODO 4: take the mask off the payload. Ping, 9: the same payload as Pong, 10. Close, 8: Close with the same code, and nothing
-  // after it; see `leave`. Whatever else comes is passed over.
+  // TODO 4: take the mask off the payload. Ping, 9: the same payload as Pong, 10. Close, 8: Close with the
+  // same code, and nothing after it; see `leave`. Whatever else comes is passed over.
 }
 
 /// See: FIPS 180-4, section 6.1.2

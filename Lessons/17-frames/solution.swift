@@ -1,19 +1,23 @@
 // Lesson 17: the book, in frames.
 //
-// Whoever has opened a WebSocket is shown the book, and each later change: a page could be always up to date without asking.
+// Whoever has opened a WebSocket is shown the book, and each later change: a page could be always up to date
+// without asking.
 //
 //   arguments: PORT JOURNAL
-//   - Behind the answer 101: for each contact a text frame, "ann: Bob = 555", final and not masked. Then for each change of the book one,
-//     from wherever it has come. More than 125 bytes need the length 126 and two bytes more.
-//   - Frames from the client are masked: four bytes of mask, and the payload XORed with these, over and over. They come in any pieces, the
-//     first perhaps together with the request.
+//   - Behind the answer 101: for each contact a text frame, "ann: Bob = 555", final and not masked. Then for
+//     each change of the book one, from wherever it has come. More than 125 bytes need the length 126 and two
+//     bytes more.
+//   - Frames from the client are masked: four bytes of mask, and the payload XORed with these, over and over.
+//     They come in any pieces, the first perhaps together with the request.
 //   - Ping, opcode 9, is answered by Pong, opcode 10, with the same payload. Texts and Pongs are passed over.
-//   - Close, opcode 8, is answered by Close with the same code, if it has one. Then the server closes the connection.
-//   - A frame that is not masked, has a reserved bit or an unknown opcode, or is a control frame (opcode 8 and higher) that is not final or
-//     has more than 125 bytes: Close with code 1002, in network byte order, and the end. One of 64 KiB or more: Close with 1009.
-//     Behind a Close the server sends nothing.
+//   - Close, opcode 8, is answered by Close with the same code, if it has one. Then the server closes the
+//     connection.
+//   - A frame that is not masked, has a reserved bit or an unknown opcode, or is a control frame (opcode 8
+//     and higher) that is not final or has more than 125 bytes: Close with code 1002, in network byte order,
+//     and the end. One of 64 KiB or more: Close with 1009. Behind a Close the server sends nothing.
 //
-// New: nothing of the kernel's. See: RFC 6455, sections 5.2 to 5.5 and 7.4.1
+// New: nothing of the kernel's.
+// See: RFC 6455, sections 5.2 to 5.5 and 7.4.1
 
 import CLinux
 import Glibc
@@ -38,12 +42,13 @@ final class Peer {
 
   init(_ connection: Int32) { self.connection = connection }
 
-  /// A server is heard always: two that read no more until they have written would wait for each other. Everybody else
-  /// has to take his answer first, so that his queue stays short.
+  /// A server is heard always: two that read no more until they have written would wait for each other.
+  /// Everybody else has to take his answer first, so that his queue stays short.
   var isHeard: Bool { !isEnding && (role == .server || queue.isEmpty) }
 }
 
-/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero here.
+/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero
+/// here.
 struct Contact {
   let key: [UInt8]  // UserName and ContactName, as bytes: Strings that look alike are equal, too
   let phone: [UInt8]
@@ -385,7 +390,8 @@ func upgrade(_ head: Bytes, _ peer: Peer) throws(Refusal) {
   func has(_ name: String, _ word: String) -> Bool {
     fields[name]?.contains { $0.lowercased() == word } ?? false
   }
-  // Any page that is open in a browser of this machine could ask, and read the book. A browser says whose page it is.
+  // Any page that is open in a browser of this machine could ask, and read the book. A browser says whose
+  // page it is.
   guard let words = lines.first?.split(separator: " "), words.count == 3, words[0] == "GET",
     words[2] == "HTTP/1.1",
     has("upgrade", "websocket"), has("connection", "upgrade"), fields["sec-websocket-version"] == ["13"],

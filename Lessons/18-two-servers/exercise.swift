@@ -1,20 +1,24 @@
 // Lesson 18: a server that dials.
 //
-// Until now this server has waited for others. Now it has neighbours, which it dials itself, each again and again until it is there,
-// and anew when it is lost. Then it is a contact server: it speaks with ours.
+// Until now this server has waited for others. Now it has neighbours, which it dials itself, each again and
+// again until it is there, and anew when it is lost. Then it is a contact server: it speaks with ours.
 //
 //   arguments: PORT JOURNAL [PORT-OF-A-NEIGHBOUR ...], all on 127.0.0.1
-//   - It listens, and serves everybody, while it dials: the socket is non-blocking, connect returns EINPROGRESS, and poll says when it
-//     is decided. SO_ERROR says how.
-//   - Connected, it says hello: role 1, and the name "exercise". Behind it the link begins, as with one that has dialled us.
-//   - A neighbour that refuses, or is lost, is dialled again: within half a second at first, and each time after at most twice as
-//     long, up to 30 s, always at random a bit earlier. The first whole message from it makes that half a second again.
-//   - A socket that is connected to itself (its own and its peer's address are one, which happens where nobody listens on a port of
-//     ip_local_port_range) is closed at once, and not spoken to.
-//   - No descriptor is lost by dialling. Where nothing happens, the server waits in poll: for as long as nothing is to be done.
+//   - It listens, and serves everybody, while it dials: the socket is non-blocking, connect returns
+//     EINPROGRESS, and poll says when it is decided. SO_ERROR says how.
+//   - Connected, it says hello: role 1, and the name "exercise". Behind it the link begins, as with one that
+//     has dialled us.
+//   - A neighbour that refuses, or is lost, is dialled again: within half a second at first, and each time
+//     after at most twice as long, up to 30 s, always at random a bit earlier. The first whole message from
+//     it makes that half a second again.
+//   - A socket that is connected to itself (its own and its peer's address are one, which happens where
+//     nobody listens on a port of ip_local_port_range) is closed at once, and not spoken to.
+//   - No descriptor is lost by dialling. Where nothing happens, the server waits in poll: for as long as
+//     nothing is to be done.
 //   - (The starter does the HeartBeats, every 5 s, and closes whoever is silent for three of them.)
 //
-// New: connect that does not wait, getpeername. See: connect(2) for EINPROGRESS, getsockopt(2), socket(7) for SO_ERROR, poll(2)
+// New: connect that does not wait, getpeername.
+// See: connect(2) for EINPROGRESS, getsockopt(2), socket(7) for SO_ERROR, poll(2)
 
 import CLinux
 import Glibc
@@ -45,12 +49,13 @@ final class Peer {
     (self.connection, self.neighbour, isConnecting) = (connection, neighbour, neighbour != nil)
   }
 
-  /// A server is heard always: two that read no more until they have written would wait for each other. Everybody else
-  /// has to take his answer first, so that his queue stays short.
+  /// A server is heard always: two that read no more until they have written would wait for each other.
+  /// Everybody else has to take his answer first, so that his queue stays short.
   var isHeard: Bool { !isEnding && !isConnecting && (role == .server || queue.isEmpty) }
 }
 
-/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero here.
+/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero
+/// here.
 struct Contact {
   let key: [UInt8]  // UserName and ContactName, as bytes: Strings that look alike are equal, too
   let phone: [UInt8]
@@ -127,8 +132,9 @@ while true {
 
 func dial(_ neighbour: Neighbour) {
   neighbour.isDialled = true
-  // TODO 1: a non-blocking socket, and connect to loopback(neighbour.port). EINPROGRESS is right: it becomes writable when it
-  // is decided. Enter it in `peers`, as a Peer that knows its neighbour. What fails at once is to be dialled later.
+  // TODO 1: a non-blocking socket, and connect to loopback(neighbour.port). EINPROGRESS is right: it becomes
+  // writable when it is decided. Enter it in `peers`, as a Peer that knows its neighbour. What fails at once
+  // is to be dialled later.
 }
 
 func dialLater(_ neighbour: Neighbour) {
@@ -139,7 +145,8 @@ func dialLater(_ neighbour: Neighbour) {
 
 /// A socket that we dial with has become writable. False where it is not connected, or with itself.
 func isConnected(_ peer: Peer) -> Bool {
-  // TODO 2: ask for SO_ERROR; then compare getsockname and getpeername: port and address. Then say hello, and open the link.
+  // TODO 2: ask for SO_ERROR; then compare getsockname and getpeername: port and address. Then say hello, and
+  // open the link.
   return false
 }
 
@@ -289,6 +296,7 @@ func ask(_ peer: Peer) {
 }
 
 func takeMessage(_ message: Bytes, _ peer: Peer) throws(Refusal) {
+  // (TODO 3) A neighbour that speaks is well.
   let body = message.dropFirst()
   if peer.recordsLeft > 0 {
     try change(message, from: peer)
@@ -446,7 +454,8 @@ func upgrade(_ head: Bytes, _ peer: Peer) throws(Refusal) {
   func has(_ name: String, _ word: String) -> Bool {
     fields[name]?.contains { $0.lowercased() == word } ?? false
   }
-  // Any page that is open in a browser of this machine could ask, and read the book. A browser says whose page it is.
+  // Any page that is open in a browser of this machine could ask, and read the book. A browser says whose
+  // page it is.
   guard let words = lines.first?.split(separator: " "), words.count == 3, words[0] == "GET",
     words[2] == "HTTP/1.1",
     has("upgrade", "websocket"), has("connection", "upgrade"), fields["sec-websocket-version"] == ["13"],
