@@ -149,7 +149,7 @@ func drop(_ peer: Peer) {
 func takeCommand(_ message: Bytes, _ peer: Peer) throws(Refusal) {
   if message.first == 1 {
     let contact = try Contact(message.dropFirst())
-    book[String(decoding: contact.key, as: UTF8.self)] = contact
+    book[String(decoding: contact.key.filter { $0 != 0 }, as: UTF8.self)] = contact
   } else {
     peer.queue += bigEndian(UInt32(book.count))
     for contact in book.values { peer.queue += contact.key + contact.phone }

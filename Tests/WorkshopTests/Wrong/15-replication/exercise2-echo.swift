@@ -258,7 +258,7 @@ func commit() {
   if news.isEmpty { return }
   let records = news.flatMap { checked($0.contact.record) }
   guard writeAll(journal, records), fdatasync(journal) == 0 else { fail("the journal") }
-  for (contact, source) in news where isNews(contact) {
+  for (contact, _) in news where isNews(contact) {
     book[contact.key] = contact
     for peer in peers.values {
       if peer.role == .server { peer.queue += [1] + contact.record }
