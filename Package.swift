@@ -91,7 +91,10 @@ let package = Package(
       path: "Sources/Tools/compare"),
     library("Judging", ["CLinux", "SystemCalls", "CommandLineTool", "KernelState", "Tracing", "Story"]),
     .executableTarget(
-      name: "workshop", dependencies: ["CLinux", "SystemCalls", "CommandLineTool", "Judging"],
+      name: "workshop",
+      dependencies: [
+        "CLinux", "SystemCalls", "CommandLineTool", "KernelState", "Tracing", "Story", "Sockets", "Judging",
+      ],
       path: "Sources/Tools/workshop"),
     library("LoadGeneration", ["CLinux", "SystemCalls", "Sockets"]),
     .executableTarget(

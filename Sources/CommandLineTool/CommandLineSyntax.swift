@@ -50,7 +50,8 @@ public struct CommandLineSyntax: Sendable {
       let short = option.short.map { "-\($0), " } ?? ""
       return "  \(short)--\(option.name)" + (option.value.map { " \($0)" } ?? "")
     }
-    let column = min(30, (names.map(\.count).max() ?? 0) + 2)
+    // Where little room is left beside the names, what they mean stands below them.
+    let column = width < 60 ? 6 : min(30, (names.map(\.count).max() ?? 0) + 2)
     for (name, option) in zip(names, options) {
       let help = option.help.wrapped(to: max(20, width - column))
       if name.count + 2 > column {

@@ -3,8 +3,9 @@ import Glibc
 import SystemCalls
 
 /// Why tracing was refused, and what to do.
-enum TracingRefusal {
-  static func explain(_ error: SystemCallError, attachingTo process: pid_t? = nil) -> Complaint {
+public enum TracingRefusal {
+  /// One line that says what to do.
+  public static func explain(_ error: SystemCallError, attachingTo process: pid_t? = nil) -> Complaint {
     switch (error.call, error.errno.rawValue) {
     case ("ptrace", ESRCH):
       if let process { return Complaint("there is no process \(process)") }
