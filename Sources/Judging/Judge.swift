@@ -87,27 +87,3 @@ public struct Judge {
       appearance: appearance, hearsPackets: isOwnNetwork)
   }
 }
-
-/// Where a program is compiled, and where it runs.
-struct Workplace {
-  let folder: String
-  var program: String { "\(folder)/program" }
-  /// The program's current folder, the same for all trials of a check.
-  var current: String { "\(folder)/run" }
-
-  init() throws(Complaint) {
-    do {
-      let folder = FileManager.default.temporaryDirectory.appendingPathComponent(
-        "workshop-\(UUID().uuidString)")
-      try FileManager.default.createDirectory(
-        at: folder.appendingPathComponent("run"), withIntermediateDirectories: true)
-      self.folder = folder.path
-    } catch {
-      throw Complaint(
-        "no temporary folder can be made: \(error.localizedDescription). Is the disk full? TMPDIR names another place"
-      )
-    }
-  }
-
-  func remove() { try? FileManager.default.removeItem(atPath: folder) }
-}

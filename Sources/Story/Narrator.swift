@@ -42,6 +42,9 @@ public final class Narrator {
     public var heartbeat: Int?
     /// Whether the first signal that asks this process to end ends the program, too, and is not left to it.
     public var endsAtFirstSignal = false
+    /// Whether a step waits until bytes that it has sent have arrived. Where it does not, their arrival is told as having happened
+    /// meanwhile, and the program is held up less.
+    public var awaitsArrival = true
     /// Whether the packets on the loopback interface belong to the story.
     public var hearsPackets = true
 
@@ -365,7 +368,8 @@ public final class Narrator {
   private func leave(_ call: Call) {
     guard let text = running.removeValue(forKey: call.thread), let result = call.result else { return }
     let before = world.sockets
-    let observed = settle(after: call, isSent: text.attribution.maySend)
+    let mayRest = !options.awaitsArrival && call.systemCall.movesBytes
+    let observed = settle(after: call, isSent: text.attribution.maySend && !mayRest)
     let attribution = Attribution(
       call: call, target: text.target, before: text.before, after: world.sockets)
     var changes = text.changes

@@ -20,6 +20,8 @@ public final class TerminalTeller: Teller {
     public var isFiltered = false
     /// Shows in which list of the kernel a socket stands that is in none of the usual ones.
     public var showsListing = false
+    /// Tells which program has a connection's other end.
+    public var showsOwners = true
     /// Tells a step that is the same as the one before, and changed nothing, as a count.
     public var collapsesRepetitions = false
 
@@ -411,7 +413,7 @@ public final class TerminalTeller: Teller {
       let head = heads.isEmpty ? "still \(socket.state.state ?? "open")" : heads.joined(separator: ", ")
       lines += headLines(label, head, addresses)
     }
-    if isNew, let owner = socket.owner {
+    if isNew, options.showsOwners, let owner = socket.owner {
       lines += fieldLines("", "held by", "\(owner.name), pid \(owner.process)".printable)
     }
     if !flags.isEmpty { lines += fieldLines("", "flags", flags) }

@@ -39,19 +39,19 @@ public struct Bytes: Sendable, Hashable, Decodable {
       let bytes = stride(from: 0, to: digits.count, by: 2).map {
         UInt8(digits.dropFirst($0).prefix(2), radix: 16)
       }
-      guard digits.count % 2 == 0, !bytes.contains(nil) else {
+      guard digits.count % 2 == 0, digits.allSatisfy(\.isHexDigit), !bytes.contains(nil) else {
         throw members.mistake("'\(text)' is no list of bytes in hexadecimal, two digits each")
       }
       return .raw(bytes.compactMap { $0 })
     case "u8":
       try members.refuse(allBut: ["u8"])
-      return .raw([try members.required("u8", UInt8.self)])
+      return .raw([UInt8(try members.number("u8", in: 0...Int(UInt8.max)) ?? 0)])
     case "u16":
       try members.refuse(allBut: ["u16"])
-      return .raw(bigEndian(try members.required("u16", UInt16.self)))
+      return .raw(bigEndian(UInt16(try members.number("u16", in: 0...Int(UInt16.max)) ?? 0)))
     case "u32":
       try members.refuse(allBut: ["u32"])
-      return .raw(bigEndian(try members.required("u32", UInt32.self)))
+      return .raw(bigEndian(UInt32(try members.number("u32", in: 0...Int(UInt32.max)) ?? 0)))
     case "field":
       try members.refuse(allBut: ["field", "size"])
       let text = Array(try members.required("field", String.self).utf8)

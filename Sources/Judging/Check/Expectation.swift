@@ -16,7 +16,7 @@ struct Expectation: Sendable, Decodable {
     case errors(String, isWhole: Bool)
     case descriptors(Int)
     case threads(Int)
-    case waitsIn([String])
+    case waitsIn([CallName])
   }
 
   let kind: Kind

@@ -6,8 +6,9 @@ struct PeerStep: Sendable, Decodable {
   enum Action: Sendable {
     case connect(String)
     case accept(String)
-    /// In pieces of so many bytes at most, nil for all at once.
-    case send(String, Bytes, pieces: Int?)
+    /// In pieces of so many bytes at most, nil for all at once. Where `reads`, what comes meanwhile is taken in, for the steps that
+    /// receive it.
+    case send(String, Bytes, pieces: Int?, reads: Bool)
     case receive(String, Bytes)
     /// The end of the stream comes next.
     case end(String)
@@ -41,10 +42,10 @@ struct PeerStep: Sendable, Decodable {
     case "connect": action = .connect(try members.required(verb))
     case "accept": action = .accept(try members.required(verb))
     case "send":
-      further = ["bytes", "pieces"]
+      further = ["bytes", "pieces", "reads"]
       action = .send(
         try members.required(verb), try members.required("bytes"),
-        pieces: try members.number("pieces", in: 1...1 << 24))
+        pieces: try members.number("pieces", in: 1...1 << 24), reads: try members.optional("reads") ?? false)
     case "receive":
       further = ["bytes"]
       action = .receive(try members.required(verb), try members.required("bytes"))
@@ -81,7 +82,7 @@ struct PeerStep: Sendable, Decodable {
   var connection: (name: String, isNew: Bool)? {
     switch action {
     case .connect(let name), .accept(let name): (name, true)
-    case .send(let name, _, _), .receive(let name, _), .end(let name), .gone(let name), .reset(let name),
+    case .send(let name, _, _, _), .receive(let name, _), .end(let name), .gone(let name), .reset(let name),
       .close(let name),
       .shutdown(let name), .silence(let name, _):
       (name, false)

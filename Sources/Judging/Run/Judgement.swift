@@ -74,8 +74,8 @@ struct Judgement {
     return String(text)
   }
 
-  private func waitsIn(_ calls: [String], _ now: Record.State) -> Bool {
-    let names = Set(calls.flatMap { CallName($0)?.calls ?? [] })
+  private func waitsIn(_ calls: [CallName], _ now: Record.State) -> Bool {
+    let names = Set(calls.flatMap(\.calls))
     return now.waiting.values.contains { names.contains($0.call.systemCall) } && !program.isBusy
   }
 
@@ -103,7 +103,7 @@ struct Judgement {
     case .descriptors(let count): "\(counted(count, "descriptor")) open, 0, 1 and 2 among them"
     case .threads(let count): "no more than \(counted(count, "thread"))"
     case .waitsIn(let calls):
-      "the program waits in \(calls.joined(separator: " or ")) while there is nothing to do"
+      "the program waits in \(calls.map(\.description).joined(separator: " or ")) while there is nothing to do"
     }
   }
 

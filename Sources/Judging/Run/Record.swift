@@ -77,6 +77,8 @@ final class Recorder: Teller {
 
   func tell(_ item: StoryItem) {
     record.change { state in
+      // What comes after the judge has seen enough is the program's being ended.
+      if state.isOver { return }
       state.story.append(item)
       if state.story.count > 2 * Self.kept { state.story.removeFirst(Self.kept) }
       switch item {

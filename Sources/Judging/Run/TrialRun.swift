@@ -44,9 +44,11 @@ struct TrialRun {
     options.heartbeat = Self.heartbeat
     options.endsAtFirstSignal = true
     options.hearsPackets = false
+    options.awaitsArrival = false
     let teller = Narrator(subject: .program([place.program]), options: options, teller: recorder)
     narrator = teller
     let side = try startOtherSide(record, input: input)
+    defer { side.finish(record) }
     let start = ProgramStart(
       program: place.program, arguments: trial.arguments.map { $0.replacing("PORT", with: "\(port.number)") },
       folder: place.current, limits: trial.limits,
@@ -62,7 +64,7 @@ struct TrialRun {
     return (now.violation ?? now.failure, now)
   }
 
-  private func end(_ ended: Result<Int32, Complaint>, _ record: Record, _ side: DispatchSemaphore)
+  private func end(_ ended: Result<Int32, Complaint>, _ record: Record, _ side: Signals)
     throws(Complaint) -> Int32
   {
     if case .failure = ended {
@@ -70,7 +72,7 @@ struct TrialRun {
     }
     let now = record.now
     let isInterrupted = now.end == nil && !now.isOver && now.violation == nil
-    if !isInterrupted { side.wait() }
+    if !isInterrupted { side.isDone.wait() }
     return try ended.get()
   }
 
@@ -94,7 +96,8 @@ struct TrialRun {
     options.invitesClients = false
     let narrator = Narrator(subject: .program([place.program]), options: options, teller: teller)
     // Whoever is asked has as long as it takes.
-    _ = try startOtherSide(record, input: input, isPatient: true)
+    let side = try startOtherSide(record, input: input, isPatient: true)
+    defer { side.finish(record) }
     let start = ProgramStart(
       program: place.program, arguments: trial.arguments.map { $0.replacing("PORT", with: "\(port.number)") },
       folder: place.current, limits: trial.limits,
@@ -102,25 +105,49 @@ struct TrialRun {
     return try narrator.run(name: "workshop", arguments: start.words)
   }
 
-  /// Plays the other side on a thread of its own. The semaphore is signalled when it has done all.
+  /// Plays the other side on a thread of its own.
   private func startOtherSide(_ record: Record, input: ProgramPipe, isPatient: Bool = false) throws(Complaint)
-    -> DispatchSemaphore
+    -> Signals
   {
     let listener = trial.listens ? try port.listen() : -1
-    let isDone = DispatchSemaphore(value: 0)
+    let signals = Signals()
     let (trial, port, writing) = (trial, port.number, input.takeWriting())
     Thread.detachNewThread {
       let side = OtherSide(
         trial: trial, record: record, port: port, listener: listener, input: writing, isPatient: isPatient)
       let failure = side.run()
-      side.close()
       record.change { state in
         state.failure = failure
         state.isOver = true
       }
-      isDone.signal()
+      signals.isDone.signal()
+      // What the program would do if its peers went away is no part of the story.
+      signals.mayClose.wait()
+      side.close()
+      signals.hasClosed.signal()
     }
-    return isDone
+    return signals
+  }
+}
+
+/// What the two threads of a trial tell each other.
+private struct Signals: Sendable {
+  /// The other side has done all that it had to.
+  let isDone = DispatchSemaphore(value: 0)
+  /// The program has ended, and nobody would see the connections go.
+  let mayClose = DispatchSemaphore(value: 0)
+  /// They are gone, and the port is free for the next trial.
+  let hasClosed = DispatchSemaphore(value: 0)
+
+  func finish(_ record: Record) {
+    // It may still wait for something that a program that has ended will not do.
+    record.change {
+      if !$0.isOver, $0.violation == nil {
+        $0.violation = Failure("the program is followed to its end", observed: [])
+      }
+    }
+    mayClose.signal()
+    hasClosed.wait()
   }
 }
 

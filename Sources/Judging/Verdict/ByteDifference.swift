@@ -14,9 +14,14 @@ struct ByteDifference: Sendable, Hashable {
   /// - Parameter width: columns.
   func lines(width: Int) -> [String] {
     let place = offset
-    // A few bytes before it say where one is.
-    let start = max(0, place - 8)
     let room = max(8, width - 12)
+    // A few bytes before it say where one is, as far as they leave room for it.
+    var start = place
+    var before = 0
+    while start > 0, place - start < 8, before + Self.escaped(expected[start - 1]).count <= room / 3 {
+      start -= 1
+      before += Self.escaped(expected[start]).count
+    }
     func row(_ bytes: [UInt8]) -> (text: String, caret: Int) {
       var text = start > 0 ? "…" : ""
       var caret = text.count

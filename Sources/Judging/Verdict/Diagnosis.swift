@@ -52,11 +52,16 @@ struct Diagnosis {
       failure.observed.insert(end.inASentence, at: 0)
       if let advice = end.advice { (failure.missing, failure.hint) = advice }
     }
-    var wasKilled = false
-    if case .killed? = now.end { wasKilled = true }
-    if !wasKilled, failure.hint == nil || isEnded && failure.missing == nil, let injected = now.lastInjected,
-      now.steps - injected.number < Self.near, let hint = Self.hint(injected.step)
-    {
+    if case .killed? = now.end { return failure }
+    guard let injected = now.lastInjected, now.steps - injected.number < Self.near,
+      let hint = Self.hint(injected.step)
+    else { return failure }
+    if isEnded, now.steps == injected.number, let error = injected.step.call.error {
+      // It has given up because of it.
+      failure.hint = hint
+      failure.missing =
+        [EINTR, ECONNABORTED].contains(error.rawValue) ? "\(injected.step.call.systemCall.name), again" : nil
+    } else if failure.hint == nil || isEnded && failure.missing == nil {
       failure.hint = hint
     }
     return failure
@@ -114,6 +119,10 @@ struct Diagnosis {
       return result
     }
     result.missing = ["socket", "bind", "listen"].first { !has($0) }
+    if !isEnded, has("listen") {
+      result.observed.insert(Self.noListener, at: 0)
+      return result
+    }
     if isEnded, result.missing == nil {
       result.hint = "The listening socket ends with the program. A server goes on, until it is told to stop."
     }
@@ -147,6 +156,8 @@ struct Diagnosis {
     return result
   }
 
+  private static let noListener = "The program has closed the listening socket."
+
   // --- bytes ---
 
   /// What the program has done with a connection so far; and the call that is missing for it to read, where one is.
@@ -166,6 +177,9 @@ struct Diagnosis {
         ],
         "accept"
       )
+    }
+    if !isEnded, !has("accept"), !has("connect"), program.listener() == nil {
+      return ([Self.noListener + " What nobody had accepted was reset."], "accept")
     }
     return (["The program has no descriptor for connection \(connection.name) any more."], nil)
   }
@@ -211,7 +225,7 @@ struct Diagnosis {
       if case .killed? = record.now.end { result.missing = nil }
     } else if missing != nil {
       result.missing = missing
-      if missing == "read", connection.sent > 0 {
+      if missing == "read", has("read") {
         result.hint =
           "One read returns what has come so far, and no more. What has not come yet needs another one."
       }

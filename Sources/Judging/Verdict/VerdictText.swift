@@ -87,6 +87,7 @@ struct VerdictText {
     options.width = appearance.width
     options.collapsesRepetitions = true
     options.isFiltered = true
+    options.showsOwners = false
     let teller = TerminalTeller(output: Output(descriptor: file), options: options)
     // Who the first process is, is told at the beginning. The title is not wanted here.
     if let opening { teller.tell(.opening(opening)) }

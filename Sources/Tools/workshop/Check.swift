@@ -54,8 +54,7 @@ extension Workshop {
   }
 
   private func judge(_ exercise: Exercise, isJSON: Bool) throws(Complaint) -> Verdict {
-    var appearance = Judge.Appearance()
-    if !isJSON { (appearance.width, appearance.color) = (page.width, page.color) }
+    let appearance = isJSON ? Judge.Appearance() : appearance
     let check = try exercise.check.get()
     return try Judge(check: check, source: exercise.source, headers: place.headers, appearance: appearance)
       .judge()

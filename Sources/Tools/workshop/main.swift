@@ -98,7 +98,7 @@ func command(_ arguments: Arguments) throws(Complaint) -> Command? {
 func run() throws(Complaint) -> Int32 {
   var words = try commandLineWords()
   Doctor.becomePatient(words)
-  _ = Judge.becomeProgram(words)
+  Judge.becomeProgram(words)
   let isForParent = words.contains(Job.word)
   words.removeAll { $0 == Job.word }
 
