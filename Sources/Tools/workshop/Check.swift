@@ -71,7 +71,9 @@ extension Workshop {
   /// What the judge says.
   private static func told(_ verdict: Verdict, _ page: Page) -> String {
     guard verdict.hasPassed else { return verdict.text }
-    return verdict.trials.map { page.marked("✓", .good, $0) }.joined()
+    // What the compiler warns of does no harm, and is to be seen.
+    let warnings = verdict.text.isEmpty ? "" : verdict.text + "\n"
+    return warnings + verdict.trials.map { page.marked("✓", .good, $0) }.joined()
   }
 
   static func json(_ exercise: Exercise, hasPassed: Bool, _ text: String) -> String {
@@ -81,16 +83,25 @@ extension Workshop {
     ]).line + "\n"
   }
 
+  /// Who is told what to do next.
+  enum Listener {
+    case shell
+    /// Somebody who watches, and has keys for it; and when it was.
+    case watcher(at: String)
+  }
+
   /// What is said after a passed check.
-  func success(_ exercise: Exercise, _ time: UInt64, isFirst: Bool) -> String {
+  func success(_ exercise: Exercise, _ time: UInt64, isFirst: Bool, to listener: Listener = .shell) -> String
+  {
     let page = page
     var text =
       "\n"
       + page.marked(
-        "✓", .good, "Exercise \(exercise.number), \(exercise.name), has passed (\(Self.seconds(time))).")
+        "✓", .good,
+        "Exercise \(exercise.number), \(exercise.name), has passed (\(Self.seconds(time))\(listener.words)).")
     text += page.paragraph("You have learnt: \(exercise.title)", indent: 3)
     if isFirst { text += "\n" + page.bar(done: doneCount, of: course.exercises.count) }
-    let next = nextSteps(after: exercise)
+    let next = nextSteps(after: exercise, to: listener)
     text += next.isEmpty ? "" : "\n" + next
     guard access(exercise.solution, R_OK) == 0 else { return text }
     return text + page.paragraph("Another way to write it:", style: .quiet)
@@ -98,24 +109,37 @@ extension Workshop {
   }
 
   /// What is said after a check that has not passed.
-  func failure(_ exercise: Exercise, _ time: UInt64) -> String {
+  func failure(_ exercise: Exercise, _ time: UInt64, to listener: Listener = .shell) -> String {
     let page = page
     let text =
       "\n"
       + page.marked(
-        "✗", .bad, "Exercise \(exercise.number), \(exercise.name): not yet (\(Self.seconds(time))).")
+        "✗", .bad,
+        "Exercise \(exercise.number), \(exercise.name): not yet (\(Self.seconds(time))\(listener.words)).")
     let left = ((try? exercise.check.get().hints.count) ?? 0) - progress[exercise].hints
     guard left > 0 else { return text }
-    let what =
-      progress[exercise].hints == 0
-      ? "Stuck? \(counted(left, "hint")), one at a time:" : "\(left) more \(left == 1 ? "hint" : "hints"):"
-    return text + page.paragraph(what, indent: 3) + page.rows([("", place.command("hint"))])
+    let isFirst = progress[exercise].hints == 0
+    let count = isFirst ? counted(left, "hint") : counted(left, "more hint")
+    let words =
+      isFirst
+      ? "Stuck? There \(left == 1 ? "is" : "are") \(count)" : "There \(left == 1 ? "is" : "are") \(count)"
+    if case .watcher = listener { return text + page.paragraph("\(words): press h.", indent: 3) }
+    return text + page.paragraph("\(words):", indent: 3) + page.rows([("", place.command("hint"))])
   }
 
   /// "2.1 s"
   static func seconds(_ nanoseconds: UInt64) -> String {
     let tenths = (nanoseconds &+ 50_000_000) / 100_000_000
     return "\(tenths / 10).\(tenths % 10) s"
+  }
+}
+
+extension Workshop.Listener {
+  fileprivate var words: String {
+    switch self {
+    case .shell: ""
+    case .watcher(let time): ", at \(time)"
+    }
   }
 }
 

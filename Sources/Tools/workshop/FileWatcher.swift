@@ -55,7 +55,7 @@ final class FileWatcher {
 
   private func watchFolder() {
     watch = inotify_add_watch(
-      inotify, folder, UInt32(IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_DELETE_SELF | IN_MOVE_SELF))
+      inotify, folder, UInt32(IN_CLOSE_WRITE | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF))
   }
 
   private func readEvents() {

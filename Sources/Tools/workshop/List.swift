@@ -2,7 +2,9 @@ import CommandLineTool
 
 extension Workshop {
   /// All exercises, a line each.
-  var list: String {
+  ///
+  /// - Parameter says: whether to say what to type.
+  func list(says: Bool = true) -> String {
     let page = page
     let next = inProgress ?? self.next()
     let names = (course.exercises.map(\.name.count).max() ?? 0) + 2
@@ -37,7 +39,7 @@ extension Workshop {
         text += page.paragraph(complaint.description, indent: number.count + 5, style: .bad)
       }
     }
-    guard let next else { return text }
+    guard says, let next else { return text }
     let word = inProgress == nil ? "start \(next.number)" : "watch"
     return text + "\n" + page.rows([(inProgress == nil ? "next" : "go on", place.command(word))])
   }
@@ -45,7 +47,8 @@ extension Workshop {
   private func mark(_ exercise: Exercise, isNext: Bool) -> (String, Style) {
     if progress[exercise].isDone { return ("✓", .good) }
     if !exercise.isUsable { return ("✗", .bad) }
-    return isNext ? ("▸", .strong) : (progress.knows(exercise) ? "·" : " ", .quiet)
+    if isNext { return ("▸", .strong) }
+    return progress.knows(exercise) ? ("·", .quiet) : (" ", .plain)
   }
 
   private func remark(_ exercise: Exercise, _ entry: ProgressEntry) -> String {

@@ -77,12 +77,12 @@ struct ProgressEntry: Equatable {
   }
 
   /// The time of day, here. See: localtime_r(3)
-  static func now() -> String {
+  static func now(_ format: String = "%Y-%m-%dT%H:%M") -> String {
     var seconds = time(nil)
     var parts = tm()
     localtime_r(&seconds, &parts)
     var text = [CChar](repeating: 0, count: 32)
-    strftime(&text, text.count, "%Y-%m-%dT%H:%M", &parts)
+    strftime(&text, text.count, format, &parts)
     return String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
   }
 }

@@ -122,14 +122,17 @@ final class Watch {
     guard let job, let status = job.step() else { return }
     self.job = nil
     let (exercise, time, workshop) = (job.exercise, job.time, workshop)
+    let listener: Workshop.Listener = keyboard == nil ? .shell : .watcher(at: ProgressEntry.now("%H:%M:%S"))
     workshop.refresh()
     switch status {
     case ExitStatus.success:
       let isFirst = !workshop.progress[exercise].isDone
       workshop.pass(exercise)
-      verdict = (job.text, { _ in workshop.success(exercise, time, isFirst: isFirst) })
+      verdict = (
+        job.text, { _ in workshop.success(exercise, time, isFirst: isFirst, to: listener) }
+      )
     case ExitStatus.failure:
-      verdict = (job.text, { _ in workshop.failure(exercise, time) })
+      verdict = (job.text, { _ in workshop.failure(exercise, time, to: listener) })
     default:
       verdict = (
         job.text,
@@ -165,7 +168,7 @@ final class Watch {
       if case .aside = scene { scene = back }
       draw()
     case "l", "L":
-      if case .aside = scene { scene = back } else { scene = .aside(workshop.list) }
+      if case .aside = scene { scene = back } else { scene = .aside(workshop.list(says: false)) }
       draw()
     case "c", "C": return try checkAll()
     case "\r", "\n", " ":
@@ -185,7 +188,8 @@ final class Watch {
     job = nil
     clear()
     workshop.output.write(
-      workshop.page.heading(["All that was begun", counted(exercises.count, "exercise")]) + "\n")
+      workshop.page.heading(["All that was begun", counted(exercises.count, "exercise"), "any key ends it"])
+        + "\n")
     workshop.output.flush()
     let all = CheckAll(exercises, workshop, isJSON: false, showsLine: isTerminal)
     let end = try all.run(signals: signals, keyboard: keyboard)
@@ -239,8 +243,11 @@ final class Watch {
   private var footer: String {
     let keys =
       keyboard == nil
-      ? "ctrl-C ends this" : "n: next · h: hint · l: list · c: check all · q: quit"
-    return "\n" + workshop.page.paragraph(isAside ? "Enter: back · \(keys)" : keys, style: .quiet)
+      ? ["ctrl-C ends this"]
+      : (isAside ? ["Enter: back"] : []) + ["n: next", "h: hint", "l: list", "c: check all", "q: quit"]
+    // A key and what it does stay in one line.
+    let text = keys.map { $0.replacing(" ", with: "\u{a0}") }.joined(separator: " · ")
+    return "\n" + workshop.page.paragraph(text, style: .quiet).replacing("\u{a0}", with: " ")
   }
 }
 

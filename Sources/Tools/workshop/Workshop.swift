@@ -101,13 +101,14 @@ final class Workshop {
     page.heading(["Exercise \(exercise.number) of \(course.exercises.count)", exercise.name, exercise.title])
   }
 
-  /// What comes after an exercise, and what to type for it.
-  func nextSteps(after exercise: Exercise? = nil) -> String {
+  /// What comes after an exercise, and what to do for it.
+  func nextSteps(after exercise: Exercise? = nil, to listener: Listener = .shell) -> String {
     guard let next = next(after: exercise) else {
       guard doneCount == course.exercises.count else { return "" }
       return page.marked("★", .good, "All \(course.exercises.count) exercises are done.")
     }
-    return page.paragraph("Next is exercise \(next.number), \(next.name): \(next.title)")
-      + page.rows([("", place.command("start \(next.number)"))])
+    let words = "Next is exercise \(next.number), \(next.name): \(next.title)"
+    if case .watcher = listener { return page.paragraph("\(words). Press n for it.") }
+    return page.paragraph(words) + page.rows([("", place.command("start \(next.number)"))])
   }
 }

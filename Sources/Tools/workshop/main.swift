@@ -142,7 +142,7 @@ func run() throws(Complaint) -> Int32 {
 func perform(_ command: Command?, _ word: String?, _ workshop: Workshop) throws(Complaint) -> Int32 {
   switch command {
   case nil: workshop.output.write(workshop.overview)
-  case .list: workshop.output.write(workshop.list)
+  case .list: workshop.output.write(workshop.list())
   case .start: try workshop.start(try workshop.exercise(word))
   case .check where word == "all": return try workshop.checkAll()
   case .check: return try workshop.check(try workshop.exercise(word))
