@@ -1,0 +1,33 @@
+// wrong: close-on-exec was forgotten
+
+import Glibc
+
+setvbuf(stdout, nil, _IOLBF, 0)  // each line at once, in a pipe too
+
+let first = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+guard first >= 0 else { fail("socket") }
+print("socket: descriptor \(first)")
+waitForEnter()
+
+let second = dup(first)
+guard second >= 0 else { fail("dup") }
+print("dup: descriptor \(second)")
+waitForEnter()
+
+guard close(first) == 0 else { fail("close") }
+print("one closed")
+waitForEnter()
+
+guard close(second) == 0 else { fail("close") }
+print("both closed")
+waitForEnter()
+
+// --- words ---
+
+/// Says which call failed, and why, and ends the program.
+func fail(_ call: String) -> Never {
+  perror(call)
+  exit(1)
+}
+
+func waitForEnter() { _ = readLine() }

@@ -1,0 +1,34 @@
+// wrong: a second socket in place of a second descriptor
+
+import Glibc
+
+setvbuf(stdout, nil, _IOLBF, 0)  // each line at once, in a pipe too
+
+// Close-on-exec: a program that this one may start one day does not get the socket, too.
+let first = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+guard first >= 0 else { fail("socket") }
+print("socket: descriptor \(first)")
+waitForEnter()
+
+let second = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+guard second >= 0 else { fail("socket") }
+print("dup: descriptor \(second)")
+waitForEnter()
+
+guard close(first) == 0 else { fail("close") }
+print("one closed")
+waitForEnter()
+
+guard close(second) == 0 else { fail("close") }
+print("both closed")
+waitForEnter()
+
+// --- words ---
+
+/// Says which call failed, and why, and ends the program.
+func fail(_ call: String) -> Never {
+  perror(call)
+  exit(1)
+}
+
+func waitForEnter() { _ = readLine() }

@@ -1,0 +1,63 @@
+// wrong: it takes the clients out of the queue
+
+import CLinux
+import Glibc
+
+setvbuf(stdout, nil, _IOLBF, 0)  // each line at once, in a pipe too
+
+guard CommandLine.arguments.count == 2, let wanted = UInt16(CommandLine.arguments[1]) else {
+  fputs("usage: exercise PORT\n", stderr)
+  exit(2)
+}
+
+let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+guard listener >= 0 else { fail("socket") }
+
+var address = sockaddr_in()
+address.sin_family = sa_family_t(AF_INET)
+address.sin_addr.s_addr = inet_addr("127.0.0.1")
+address.sin_port = wanted.bigEndian
+guard withSockaddr(address, { bind(listener, $0, $1) }) == 0 else { fail("bind") }
+guard withSockaddr(&address, filled: { getsockname(listener, $0, $1) }) == 0 else { fail("getsockname") }
+
+guard listen(listener, 5) == 0 else { fail("listen") }
+print("listening on port \(UInt16(bigEndian: address.sin_port))")
+
+while readLine() != nil {
+  if fcntl(listener, F_SETFL, O_NONBLOCK) == 0 { while accept(listener, nil, nil) >= 0 {} }
+  var info = tcp_info()
+  var length = socklen_t(MemoryLayout<tcp_info>.size)
+  guard getsockopt(listener, Int32(IPPROTO_TCP), TCP_INFO, &info, &length) == 0 else { fail("getsockopt") }
+  // Of a listening socket these two are the accept queue's length and its limit.
+  print("\(info.tcpi_unacked) of \(info.tcpi_sacked)")
+}
+
+// --- words, and an address in C's shape ---
+
+/// Says which call failed, and why, and ends the program.
+func fail(_ call: String) -> Never {
+  let number = errno  // saved at once: any further call may change it
+  let name = strerrorname_np(number).map { String(cString: $0) } ?? "errno \(number)"
+  fputs("\(call): \(name) (\(String(cString: strerror(number))))\n", stderr)
+  exit(1)
+}
+
+/// The cast that C does with `(struct sockaddr *)`: hands the address and its length to a call.
+func withSockaddr(_ address: sockaddr_in, _ call: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
+  withUnsafePointer(to: address) {
+    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+      call($0, socklen_t(MemoryLayout<sockaddr_in>.size))
+    }
+  }
+}
+
+/// The same for a call that fills the address in.
+func withSockaddr(
+  _ address: inout sockaddr_in,
+  filled call: (UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> Int32
+) -> Int32 {
+  var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+  return withUnsafeMutablePointer(to: &address) {
+    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { call($0, &length) }
+  }
+}
