@@ -85,19 +85,35 @@ import Testing
     }
   }
 
-  /// Each verb, member and field that the judge knows stands in the text, and so do its bounds.
+  /// Each verb, member and field that the judge knows stands in the text.
   @Test func everyNameOfTheFormatIsThere() throws {
     let text = try String(contentsOfFile: Self.path, encoding: .utf8)
+    func names(in source: some StringProtocol) -> [String] {
+      String(source).matches(of: /"(\w+)"/).map { String($0.1) }
+    }
+    var count = 0
     for file in ["Check", "PeerStep", "Expectation", "Bytes"] {
       let source = try String(
         contentsOfFile: "\(Place.root)/Sources/Judging/Check/\(file).swift", encoding: .utf8)
       // What is read from a check file is asked for by its name, in quotes.
-      for match in source.matches(of: /(?:required|optional|number|isNull)\("(\w+)"/) {
-        #expect(text.contains(match.1), "\(match.1) of \(file).swift")
+      for match in source.matches(of: /(?:required|optional|number)\("(\w+)"/) {
+        #expect(
+          text.contains("`\(match.1)`") || text.contains("\(match.1): "), "\(match.1), in \(file).swift")
+        count += 1
       }
-      for match in source.matches(of: /case "(\w+)"(?:, "(\w+)")?:/) {
-        for name in [match.1, match.2 ?? match.1] { #expect(text.contains("{\(name): "), "{\(name): …}") }
+      for match in source.matches(of: /(?:verbs|kinds) = \[([^\]]*)\]/) {
+        for name in names(in: match.1) {
+          #expect(text.contains("{\(name): "), "{\(name): …}, in \(file).swift")
+          count += 1
+        }
+      }
+      for match in source.matches(of: /enum SocketField[^{]*\{([^\/]*)\/\/\//) {
+        for field in match.1.replacing("case", with: "").split(whereSeparator: { " ,\n".contains($0) }) {
+          #expect(text.contains("`\(field)`"), "\(field), of a socket")
+          count += 1
+        }
       }
     }
+    #expect(count > 70)
   }
 }
