@@ -67,6 +67,8 @@ struct JudgedLine: Decodable {
   let exercise: String
   let passed: Bool
   let text: String
+  /// Faults that were done to no call.
+  let unused: [String]
 }
 
 /// A course of one exercise, in a temporary folder.

@@ -1,6 +1,7 @@
 import CLinux
 import CommandLineTool
 import Glibc
+import Judging
 import KernelState
 import Story
 import SystemCalls

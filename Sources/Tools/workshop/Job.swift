@@ -1,5 +1,6 @@
 import CommandLineTool
 import Glibc
+import Judging
 import SystemCalls
 
 /// A check in a process of its own: this executable, started again.

@@ -1,5 +1,6 @@
 import CommandLineTool
 import Glibc
+import Judging
 import SystemCalls
 
 /// The exercises as they were at first, for whoever wants to begin anew.
