@@ -1,29 +1,47 @@
-// wrong: it prints what each read has returned, for ever
+// Lesson 6, second exercise: nobody reads any more.
+//
+// The program of the first exercise, which now survives its clients. One that has gone, though the 1 MiB
+// was not all sent, makes write fail: with ECONNRESET, or with EPIPE and a signal, SIGPIPE, which ends a
+// program that does not expect it.
+//
+// The program is to get EPIPE as an error like others, and no signal. It says on standard error that the
+// client is gone, with errno's name and text,
+//     client gone: EPIPE (Broken pipe)
+// closes the connection, and sends the next client its 1 MiB.
+//
+// Arguments: PORT, 0 for any. Try it with 8080, and `nc -z 127.0.0.1 8080`, which hangs up at once; more than once.
+// New: SIGPIPE and EPIPE. See: write(2), send(2) for MSG_NOSIGNAL, signal(2), signal(7)
 
 import CLinux
 import Glibc
 
 setvbuf(stdout, nil, _IOLBF, 0)  // each line at once, in a pipe too
 
+// TODO 1: SIGPIPE is not to end this program.
+
 let listener = listeningSocket()
+let payload = (0..<1_048_576).map { UInt8($0 % 251) }
 
 while true {
   let connection = nextClient()
-  let bytes = readToEnd(connection)
-  print("\(bytes.count) bytes: \(String(decoding: bytes, as: UTF8.self))")
+  // TODO 2: a client that is gone is no reason to stop: say so on standard error, and go on.
+  // (lastError() has the words.)
+  guard writeAll(connection, payload) else { fail("write") }
   guard close(connection) == 0 else { fail("close") }
 }
 
-/// Reads until the client has ended its direction.
-func readToEnd(_ connection: Int32) -> [UInt8] {
-  var bytes: [UInt8] = []
-  var buffer = [UInt8](repeating: 0, count: 4096)
-  while true {
-    let count = read(connection, &buffer, buffer.count)
-    guard count >= 0 else { fail("read") }
-    print("\(count) bytes: \(String(decoding: buffer[..<count], as: UTF8.self))")
-    bytes += buffer[..<count]  // the rest of the buffer is from earlier reads
+/// Writes all of it: write may take less than it was given. False, and errno, where the client has gone.
+func writeAll(_ connection: Int32, _ bytes: [UInt8]) -> Bool {
+  var rest = bytes[...]
+  while !rest.isEmpty {
+    let count = rest.withUnsafeBytes { write(connection, $0.baseAddress, $0.count) }
+    if count >= 0 {
+      rest = rest.dropFirst(count)
+    } else if errno != EINTR {  // a signal: nothing was taken
+      return false
+    }
   }
+  return true
 }
 
 /// Waits for a client. A signal, or what goes wrong for one that waits in the queue, is no reason to stop.
@@ -40,7 +58,7 @@ func nextClient() -> Int32 {
 /// A socket that listens on 127.0.0.1 and the port that is the program's only argument.
 func listeningSocket() -> Int32 {
   guard CommandLine.arguments.count == 2, let port = UInt16(CommandLine.arguments[1]) else {
-    fputs("usage: exercise PORT\n", stderr)
+    fputs("usage: exercise2 PORT\n", stderr)
     exit(2)
   }
   let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)

@@ -1,0 +1,99 @@
+// Lesson 6, first exercise: write until all is taken.
+//
+// The program serves one client after another, for ever: it sends it 1 MiB, 1,048,576 bytes, and closes the
+// connection. Byte number i, from 0 on, is i % 251. The client sends nothing.
+//
+// write returns how many bytes the kernel took. That may be less than it was given: the send buffer was
+// full and a signal came, or the socket does not wait. The rest is the program's, which writes it next. A
+// signal may also come before a single byte was taken (EINTR). Each byte is to arrive once, in order.
+//
+// If write fails otherwise, the program ends with status 1; the next exercise will do better.
+// Arguments: PORT, 0 for any. Try it with 8080, and `nc -d 127.0.0.1 8080 | wc -c`.
+// New call: write. See: write(2), send(2)
+
+import CLinux
+import Glibc
+
+setvbuf(stdout, nil, _IOLBF, 0)  // each line at once, in a pipe too
+
+let listener = listeningSocket()
+let payload = (0..<1_048_576).map { UInt8($0 % 251) }
+
+while true {
+  let connection = nextClient()
+  guard writeAll(connection, payload) else { fail("write") }
+  guard close(connection) == 0 else { fail("close") }
+}
+
+/// Writes all of it. False, and errno, where the client has gone.
+func writeAll(_ connection: Int32, _ bytes: [UInt8]) -> Bool {
+  // TODO 1: write what was not taken, until all is.
+  // TODO 2: a signal is no reason to stop.
+  let count = bytes.withUnsafeBytes { write(connection, $0.baseAddress, $0.count) }
+  return count >= 0
+}
+
+/// Waits for a client. A signal, or what goes wrong for one that waits in the queue, is no reason to stop.
+func nextClient() -> Int32 {
+  while true {
+    let connection = accept4(listener, nil, nil, Int32(SOCK_CLOEXEC.rawValue))
+    if connection >= 0 { return connection }
+    guard errno == EINTR || errno == ECONNABORTED else { fail("accept4") }
+  }
+}
+
+// --- what lessons 1 to 4 have shown ---
+
+/// A socket that listens on 127.0.0.1 and the port that is the program's only argument.
+func listeningSocket() -> Int32 {
+  guard CommandLine.arguments.count == 2, let port = UInt16(CommandLine.arguments[1]) else {
+    fputs("usage: exercise PORT\n", stderr)
+    exit(2)
+  }
+  let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+  guard listener >= 0 else { fail("socket") }
+  var on: Int32 = 1  // lesson 7 shows why
+  guard setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, 4) == 0 else { fail("setsockopt") }
+  var address = sockaddr_in()
+  address.sin_family = sa_family_t(AF_INET)
+  address.sin_addr.s_addr = inet_addr("127.0.0.1")
+  address.sin_port = port.bigEndian
+  guard withSockaddr(address, { bind(listener, $0, $1) }) == 0 else { fail("bind") }
+  guard withSockaddr(&address, filled: { getsockname(listener, $0, $1) }) == 0 else { fail("getsockname") }
+  guard listen(listener, 8) == 0 else { fail("listen") }
+  print("listening on port \(UInt16(bigEndian: address.sin_port))")
+  return listener
+}
+
+/// Says which call failed, and why, and ends the program.
+func fail(_ call: String) -> Never {
+  fputs("\(call): \(lastError())\n", stderr)
+  exit(1)
+}
+
+/// errno's name and text: "EADDRINUSE (Address already in use)".
+func lastError() -> String {
+  let number = errno  // saved at once: any further call may change it
+  let name = strerrorname_np(number).map { String(cString: $0) } ?? "errno \(number)"
+  return "\(name) (\(String(cString: strerror(number))))"
+}
+
+/// The cast that C does with `(struct sockaddr *)`: hands the address and its length to a call.
+func withSockaddr(_ address: sockaddr_in, _ call: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
+  withUnsafePointer(to: address) {
+    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+      call($0, socklen_t(MemoryLayout<sockaddr_in>.size))
+    }
+  }
+}
+
+/// The same for a call that fills the address in.
+func withSockaddr(
+  _ address: inout sockaddr_in,
+  filled call: (UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> Int32
+) -> Int32 {
+  var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+  return withUnsafeMutablePointer(to: &address) {
+    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { call($0, &length) }
+  }
+}

@@ -1,0 +1,166 @@
+// Lesson 12, second exercise: a client that does not read.
+//
+// The server of the exercise before writes each answer to its end. Where one client does not read, the buffers are
+// full some day, that write waits, and with it the only thread: nobody is served. Give each client a queue, and
+// wait for room with poll, as you wait for bytes.
+//
+//   - Each connection is non-blocking. What the kernel does not take now stays in this client's queue.
+//   - A client with answers in its queue is watched for room (POLLOUT), and is not read from: it has to read first,
+//     and so its queue stays short. A client whose queue is empty is watched for bytes (POLLIN), and not for room:
+//     there is room, and poll would never wait.
+//   - Who reads late gets all of its answers, also if it has ended its direction in the meantime.
+//   - One thread that stands still when there is nothing to do, and the protocol, as before.
+//
+// Arguments: PORT
+// Try it: ./exercise2 8080, and a client that sends megabytes and reads nothing.
+// New: O_NONBLOCK and EAGAIN, POLLOUT. See: accept4(2), poll(2), write(2) for EAGAIN, fcntl(2)
+
+import CLinux
+import Glibc
+
+let limit = 65_536  // bytes of a message
+
+/// What the server knows of one client. A thread would have it on its stack.
+final class Client {
+  let connection: Int32
+  var received: [UInt8] = []  // the beginning of a message
+  var queue: [UInt8] = []  // answers that the kernel has not taken yet
+  var isEnding = false  // nothing more is read from it; closed as soon as the queue is empty
+
+  init(_ connection: Int32) { self.connection = connection }
+}
+
+guard CommandLine.arguments.count == 2, let port = UInt16(CommandLine.arguments[1]), port > 0 else {
+  warn("usage: exercise2 PORT")
+  exit(2)
+}
+signal(SIGPIPE, SIG_IGN)
+let listener = listeningSocket(port)
+var clients: [Int32: Client] = [:]  // by descriptor
+
+while true {
+  // poll is told all of them anew each time: some have gone, some have come.
+  var entries = [pollfd(fd: listener, events: Int16(POLLIN), revents: 0)]
+  for client in clients.values {
+    // TODO 4: who has answers in the queue is watched for room, and for nothing else.
+    entries.append(pollfd(fd: client.connection, events: Int16(POLLIN), revents: 0))
+  }
+  guard poll(&entries, nfds_t(entries.count), -1) >= 0 || errno == EINTR else { fail("poll") }
+  for entry in entries where entry.revents != 0 {
+    if entry.fd == listener {
+      acceptClient()
+    } else if let client = clients[entry.fd] {
+      serve(client)
+    }
+  }
+}
+
+/// One client that dials. One that has gone while it waited is no reason to stop, nor to wait for the next.
+func acceptClient() {
+  // TODO 1: the connection is to be non-blocking.
+  let connection = accept(listener, nil, nil)
+  if connection >= 0 {
+    clients[connection] = Client(connection)
+  } else if errno != EAGAIN, errno != EINTR, errno != ECONNABORTED {
+    fail("accept")
+  }
+}
+
+/// Does for one client what can be done now. Nothing here waits.
+func serve(_ client: Client) {
+  // TODO 5: with answers in the queue it is not read from. One that has ended is closed when the queue is empty.
+  client.isEnding = !receive(client) || !answer(client)
+  if !client.queue.isEmpty { sendQueue(client) }
+  if client.isEnding {
+    clients[client.connection] = nil
+    close(client.connection)
+  }
+}
+
+/// Takes what has come: one read, which does not wait, as poll has found something. False where no more will come.
+func receive(_ client: Client) -> Bool {
+  var bytes = [UInt8](repeating: 0, count: limit)
+  let count = read(client.connection, &bytes, bytes.count)
+  if count == -1 { return errno == EINTR || errno == EAGAIN }
+  if count == 0, !client.received.isEmpty { warn("a stream has ended inside a message") }
+  client.received += bytes[..<count]
+  return count > 0
+}
+
+/// Answers each message that is whole by now, and keeps the rest. False where the client says too much, or has gone.
+func answer(_ client: Client) -> Bool {
+  var rest = client.received[...]
+  while rest.count >= 4 {
+    let length = rest.prefix(4).reduce(0) { $0 << 8 | Int($1) }
+    guard length <= limit else {
+      // Where the next message begins, nobody can tell any more.
+      warn("a message of \(length) bytes is refused")
+      return false
+    }
+    if rest.count - 4 < length { break }
+    let answer = rest.prefix(4) + rest.dropFirst(4).prefix(length).reversed()
+    // TODO 2: into the queue, and no call that may wait.
+    guard writeAll(client.connection, answer) else { return false }
+    rest = rest.dropFirst(4 + length)
+  }
+  client.received = Array(rest)
+  return true
+}
+
+/// Hands the kernel as much of the queue as it takes now.
+func sendQueue(_ client: Client) {
+  // TODO 3: one write. What it has taken leaves the queue. No room is no error; where the client has gone, nobody
+  // will take the rest.
+}
+
+// --- what earlier exercises have shown ---
+
+/// Writes all of it: write may take less than it was given. False where the client has gone.
+func writeAll(_ connection: Int32, _ bytes: ArraySlice<UInt8>) -> Bool {
+  var rest = bytes
+  while !rest.isEmpty {
+    let written = rest.withUnsafeBytes { write(connection, $0.baseAddress, $0.count) }
+    if written == -1, errno != EINTR { return false }
+    rest = rest.dropFirst(max(0, written))
+  }
+  return true
+}
+
+func listeningSocket(_ port: UInt16) -> Int32 {
+  // Non-blocking: a client that poll has found may be gone when accept comes.
+  let type = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
+  let listener = socket(AF_INET, type, 0)
+  guard listener >= 0 else { fail("socket") }
+  var on: Int32 = 1
+  guard setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, 4) == 0 else { fail("setsockopt") }
+  var address = sockaddr_in()
+  address.sin_family = sa_family_t(AF_INET)
+  address.sin_addr.s_addr = inet_addr("127.0.0.1")
+  address.sin_port = port.bigEndian
+  guard withSockaddr(address, { bind(listener, $0, $1) }) == 0 else { fail("bind") }
+  guard listen(listener, 8) == 0 else { fail("listen") }
+  return listener
+}
+
+/// The cast that C does with `(struct sockaddr *)`: hands the address and its length to a call.
+func withSockaddr(_ address: sockaddr_in, _ call: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
+  withUnsafePointer(to: address) {
+    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+      call($0, socklen_t(MemoryLayout<sockaddr_in>.size))
+    }
+  }
+}
+
+/// One line on standard error.
+func warn(_ text: String) {
+  let line = text + "\n"
+  _ = write(STDERR_FILENO, line, line.utf8.count)
+}
+
+/// Says which call failed, and why, and ends the program.
+func fail(_ call: String) -> Never {
+  let number = errno  // saved at once: any further call may change it
+  let name = strerrorname_np(number).map { String(cString: $0) } ?? "errno \(number)"
+  warn("\(call): \(name) (\(String(cString: strerror(number))))")
+  exit(1)
+}
