@@ -131,13 +131,14 @@ struct Doctor {
     guard let result = ChildProcess.run([itself, Self.hermit]), result.status != ExitStatus.success else {
       return Finding(thing: "namespaces", weight: .fine, text: "each program gets a network of its own")
     }
-    let why =
-      String(decoding: result.output, as: UTF8.self).split(separator: "\n").last.map(String.init)
-      ?? "no reason told"
+    // What to do stands behind what was refused.
+    let why = String(decoding: result.output, as: UTF8.self).split(separator: "\n").last.map { line in
+      line.firstRange(of: ")): ").map { String(line[$0.upperBound...]) } ?? String(line)
+    }
     return Finding(
       thing: "namespaces", weight: .minor,
-      text:
-        "programs are judged in the network of all, where others' ports may be in the way. \(why.printable)")
+      text: "programs are judged in the network of all, where others' ports may be in the way: "
+        + (why ?? "it was refused").printable)
   }
 
   private var packets: Finding {
@@ -151,8 +152,10 @@ struct Doctor {
     return Finding(thing: "packets", weight: .fine, text: "lessons can show packets")
   }
 
-  /// Where programs are compiled to. See: environ(7), TMPDIR
-  private var folder: String { getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp" }
+  /// Where programs are compiled to, as the judge has it. See: environ(7), TMPDIR
+  private var folder: String {
+    getenv("TMPDIR").map { String(cString: $0) }.flatMap { Place.isFolder($0) ? $0 : nil } ?? "/tmp"
+  }
 
   private var disk: Finding {
     var state = statvfs()
