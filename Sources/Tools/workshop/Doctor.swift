@@ -152,10 +152,8 @@ struct Doctor {
     return Finding(thing: "packets", weight: .fine, text: "lessons can show packets")
   }
 
-  /// Where programs are compiled to, as the judge has it. See: environ(7), TMPDIR
-  private var folder: String {
-    getenv("TMPDIR").map { String(cString: $0) }.flatMap { Place.isFolder($0) ? $0 : nil } ?? "/tmp"
-  }
+  /// Where programs are compiled to. See: environ(7), TMPDIR
+  private var folder: String { getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp" }
 
   private var disk: Finding {
     var state = statvfs()
