@@ -16,6 +16,7 @@ final class ChildProcess {
   ///   - command: its path, or its name, and its arguments.
   ///   - environment: what its environment has besides, or instead.
   ///   - keepsErrors: whether its standard error is read as well; it goes nowhere else.
+  /// - Throws: what `pipe2` or `posix_spawn` failed with.
   init(_ command: [String], environment: [String: String] = [:], keepsErrors: Bool = true)
     throws(SystemCallError)
   {

@@ -49,9 +49,7 @@ struct Doctor {
     }
   }
 
-  /// Looks at everything.
-  ///
-  /// - Parameter progress: is told what is being looked at.
+  /// Looks at everything, and tells `progress` at what.
   func findings(_ progress: (String) -> Void) -> [Finding] {
     progress("ptrace")
     let (tracing, duplicates) = follow()
