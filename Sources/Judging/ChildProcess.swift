@@ -16,12 +16,8 @@ public final class ChildProcess {
   ///   - command: its path, or its name, and its arguments.
   ///   - environment: what its environment has besides, or instead.
   ///   - keepsErrors: whether its standard error is read as well; it goes nowhere else.
-<<<<<<< HEAD:Sources/Judging/ChildProcess.swift
-  public init(_ command: [String], environment: [String: String] = [:], keepsErrors: Bool = true)
-=======
   /// - Throws: what `pipe2` or `posix_spawn` failed with.
-  init(_ command: [String], environment: [String: String] = [:], keepsErrors: Bool = true)
->>>>>>> ui:Sources/Tools/workshop/ChildProcess.swift
+  public init(_ command: [String], environment: [String: String] = [:], keepsErrors: Bool = true)
     throws(SystemCallError)
   {
     let (readEnd, writeEnd) = try Descriptor.pipe()
