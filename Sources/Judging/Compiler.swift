@@ -14,8 +14,10 @@ struct Compiler {
   /// Compiles one file. To be called before there is a second thread: signals that end this process end the compiler, too.
   ///
   /// - Parameters:
+  ///   - source: the file's path.
   ///   - headers: the folder of the module map that `import CLinux` needs.
   ///   - program: where the program is to be.
+  /// - Returns: whether it has compiled, and what was said.
   /// - Throws: where there is no compiler; with a signal's status where one came.
   static func compile(_ source: String, headers: String, to program: String) throws(Complaint) -> Result {
     var (signals, before) = (sigset_t(), sigset_t())

@@ -20,8 +20,10 @@ public struct Judge {
   let appearance: Appearance
 
   /// - Parameters:
+  ///   - check: what the program must do.
   ///   - source: the path of the learner's file.
   ///   - headers: the folder of the module map that `import CLinux` needs.
+  ///   - appearance: how the judge's words are to look.
   public init(check: Check, source: String, headers: String, appearance: Appearance = Appearance()) {
     self.check = check
     self.source = source

@@ -75,7 +75,7 @@ struct JudgedLine: Decodable {
 struct TemporaryCourse {
   let folder: String
 
-  /// - Parameter source: the path of what stands in for the learner's file.
+  /// `source` is the path of what stands in for the learner's file.
   static func with<Result>(
     _ exercise: CourseExercise, source: String, _ body: (TemporaryCourse) throws -> Result
   ) throws

@@ -75,7 +75,9 @@ final class Recorder: Teller {
   /// So much of a story is kept: the rest has been counted.
   private static let kept = 200
 
-  /// - Parameter tick: is called often, whether anything has happened or not.
+  /// - Parameters:
+  ///   - record: where it is taken down.
+  ///   - tick: is called often, whether anything has happened or not.
   init(_ record: Record, tick: @escaping () -> Void) {
     self.record = record
     self.tick = tick

@@ -78,7 +78,7 @@ extension Workshop {
     return warnings + verdict.trials.map { page.marked("✓", .good, $0) }.joined()
   }
 
-  /// - Parameter unused: faults that were done to no call.
+  /// One line of `--format json`. `unused` are faults that were done to no call.
   static func json(_ exercise: Exercise, hasPassed: Bool, _ text: String, unused: [String] = []) -> String {
     JSON.object([
       .init("exercise", .string(exercise.name)), .init("passed", .boolean(hasPassed)),
