@@ -1,0 +1,194 @@
+// Lesson 13, second exercise: messages, taken apart.
+//
+// Lesson 12's event loop becomes the beginning of a contact server. It answers nothing yet: it takes clients'
+// messages apart, and prints the contacts that are in them.
+//
+//   arguments: PORT
+//   - A client first says its hello: a byte, 2, and its name in 256 bytes. Then come Updates: a byte, 1, and
+//     a contact: UserName 256 bytes, ContactName 256, PhoneNumber 20. They come in any pieces, and many in
+//     one piece.
+//   - Of each contact a line is printed at once: "ann: Bob = 555".
+//   - A field's value ends before its first NUL, or with the field. What stands behind the NUL is not looked
+//     at.
+//   - An unknown role or command, and a field that is empty, is no UTF-8 or has a control character in it, is
+//     refused: one line on standard error that begins with "refused", and this connection is closed, and no
+//     other. So is a stream that ends inside a message.
+//   - One thread, which waits for all of them in poll (or epoll).
+//
+// New: nothing of the kernel's. `String(validating: bytes, as: UTF8.self)` is nil where bytes are no UTF-8; a
+// Unicode.Scalar is a control character where its properties.generalCategory is .control. A slice of an array
+// keeps the array's indices: dropFirst, prefix and first are safe.
+// See: poll(2), read(2), utf-8(7)
+
+import CLinux
+import Glibc
+
+typealias Bytes = ArraySlice<UInt8>
+let contactSize = 256 + 256 + 20  // UserName, ContactName, PhoneNumber
+
+/// Who is at the other end.
+enum Role { case unknown, client }
+
+/// What the server knows of one connection.
+final class Peer {
+  let connection: Int32
+  var role = Role.unknown
+  var received: [UInt8] = []  // the beginning of a message
+
+  init(_ connection: Int32) { self.connection = connection }
+}
+
+/// A contact as a message has it. What stands behind the first NUL of a field is not part of it, and is zero
+/// here.
+struct Contact {
+  let key: [UInt8]  // UserName and ContactName
+  let phone: [UInt8]
+
+  init(_ fields: Bytes) throws(Refusal) {
+    key = try field(fields.prefix(256)) + field(fields.dropFirst(256).prefix(256))
+    phone = try field(fields.dropFirst(512))
+  }
+
+  var text: String { "\(value(key.prefix(256))): \(value(key.dropFirst(256))) = \(value(phone[...]))" }
+}
+
+/// Why somebody is heard no more.
+struct Refusal: Error {
+  let reason: String
+  init(_ reason: String) { self.reason = reason }
+}
+
+let arguments = CommandLine.arguments
+guard arguments.count == 2, let port = UInt16(arguments[1]) else {
+  warn("usage: exercise2 PORT")
+  exit(2)
+}
+let listener = listeningSocket(port)
+var peers: [Int32: Peer] = [:]  // by descriptor
+
+while true {
+  var entries = [pollfd(fd: listener, events: Int16(POLLIN), revents: 0)]
+  for peer in peers.values {
+    entries.append(pollfd(fd: peer.connection, events: Int16(POLLIN), revents: 0))
+  }
+  guard poll(&entries, nfds_t(entries.count), -1) >= 0 || errno == EINTR else { fail("poll") }
+  for entry in entries where entry.revents != 0 {
+    if entry.fd == listener { acceptPeer() } else if let peer = peers[entry.fd] { serve(peer) }
+  }
+}
+
+// --- connections ---
+
+func acceptPeer() {
+  let connection = accept4(listener, nil, nil, Int32(SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue))
+  if connection >= 0 {
+    peers[connection] = Peer(connection)
+  } else if ![EAGAIN, EINTR, ECONNABORTED].contains(errno) {
+    fail("accept4")
+  }
+}
+
+/// Does for one peer what can be done without waiting.
+func serve(_ peer: Peer) {
+  guard receive(peer) else { return drop(peer) }
+  do { try take(peer) } catch { refuse(peer, error) }
+}
+
+/// Takes what has come. False where the connection is broken, or over.
+func receive(_ peer: Peer) -> Bool {
+  var bytes = [UInt8](repeating: 0, count: 65_536)
+  let count = read(peer.connection, &bytes, bytes.count)
+  if count == -1 { return errno == EAGAIN || errno == EINTR }
+  peer.received += bytes[..<count]
+  if count == 0, !peer.received.isEmpty { warn("refused: a stream has ended inside a message") }
+  return count > 0
+}
+
+/// Takes whole messages out of what has come, and keeps the rest.
+func take(_ peer: Peer) throws(Refusal) {
+  // TODO 2: take out one message after the other, as long as one is whole, and hand it on to `greet` or
+  // `takeCommand`. What is left, the beginning of a message, stays in `received`.
+  peer.received = []
+}
+
+/// How many bytes the next message has, or nil where that cannot be told yet.
+func messageSize(_ rest: Bytes, _ peer: Peer) throws(Refusal) -> Int? {
+  guard let first = rest.first else { return nil }
+  // TODO 1: a hello is a role, 2, and a name of 256 bytes; an Update a command, 1, and a contact. Who begins
+  // otherwise is refused.
+  _ = first
+  return nil
+}
+
+func greet(_ hello: Bytes, _ peer: Peer) throws(Refusal) {
+  _ = try field(hello.dropFirst())
+  peer.role = .client
+}
+
+func refuse(_ peer: Peer, _ refusal: Refusal) {
+  warn("refused: \(refusal.reason)")
+  drop(peer)
+}
+
+func drop(_ peer: Peer) {
+  peers[peer.connection] = nil
+  close(peer.connection)
+}
+
+// --- clients ---
+
+func takeCommand(_ message: Bytes, _ peer: Peer) throws(Refusal) {
+  // TODO 4: print the contact: its text, in a line.
+}
+
+// --- what earlier exercises have shown ---
+
+/// A field as it is stored: its value, and NUL behind it to the field's size.
+func field(_ bytes: Bytes) throws(Refusal) -> [UInt8] {
+  // TODO 3: the value ends before the first NUL, or with the field. It is not empty, is valid UTF-8, and has
+  // no control character in it; else it is refused.
+  return Array(bytes)
+}
+
+func padded(_ value: some Collection<UInt8>, _ size: Int) -> [UInt8] {
+  Array(value) + [UInt8](repeating: 0, count: size - value.count)
+}
+
+func value(_ field: Bytes) -> String { String(decoding: field.prefix { $0 != 0 }, as: UTF8.self) }
+
+func listeningSocket(_ port: UInt16) -> Int32 {
+  let type = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
+  let listener = socket(AF_INET, type, 0)
+  guard listener >= 0 else { fail("socket") }
+  var on: Int32 = 1
+  guard setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, 4) == 0 else { fail("setsockopt") }
+  var address = sockaddr_in()
+  address.sin_family = sa_family_t(AF_INET)
+  address.sin_addr.s_addr = inet_addr("127.0.0.1")
+  address.sin_port = port.bigEndian
+  let bound = withUnsafePointer(to: address) {
+    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+      bind(listener, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+    }
+  }
+  guard bound == 0 else { fail("bind") }
+  guard listen(listener, 8) == 0 else { fail("listen") }
+  return listener
+}
+
+/// One line on standard output, with one write: in a pipe `print` keeps it until much has come together.
+func say(_ text: String) {
+  let line = text + "\n"
+  _ = write(STDOUT_FILENO, line, line.utf8.count)
+}
+
+/// One line on standard error, with one write.
+func warn(_ text: String) {
+  let line = text + "\n"
+  _ = write(STDERR_FILENO, line, line.utf8.count)
+}
+
+func fail(_ call: String) -> Never {
+  warn("\(call): \(String(cString: strerror(errno)))")
+  exit(1)
+}
