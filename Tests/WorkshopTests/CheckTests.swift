@@ -56,7 +56,7 @@ import Testing
       try course.write("02-bind/exercise.swift", LittleCourse.solution)
       let passed = try course.run("check", "2", "--format", "json", "--color", "always")
       #expect(passed.status == 0)
-      #expect(passed.output == "{\"exercise\":\"02-bind\",\"passed\":true,\"text\":\"\"}\n")
+      #expect(passed.output == "{\"exercise\":\"02-bind\",\"passed\":true,\"text\":\"\",\"unused\":[]}\n")
 
       let without = try Program.run(
         course.command(["check", "2", "--format", "json"]), environment: ["PATH": "/none"])

@@ -36,6 +36,8 @@ import Testing
       #expect(judged.passed, "\(judged.text)")
       // That is what the compiler has warned of.
       #expect(judged.text.isEmpty, "\(judged.text)")
+      // What was done to no call proves nothing.
+      #expect(judged.unused.isEmpty, "\(judged.unused)")
       #expect(try course.run(["list"]).output.contains("1 of 1"))
     }
   }

@@ -1,6 +1,7 @@
 import CLinux
 import CommandLineTool
 import Glibc
+import Judging
 import KernelState
 import Story
 import SystemCalls
@@ -49,9 +50,7 @@ struct Doctor {
     }
   }
 
-  /// Looks at everything.
-  ///
-  /// - Parameter progress: is told what is being looked at.
+  /// Looks at everything, and tells `progress` at what.
   func findings(_ progress: (String) -> Void) -> [Finding] {
     progress("ptrace")
     let (tracing, duplicates) = follow()
@@ -152,10 +151,8 @@ struct Doctor {
     return Finding(thing: "packets", weight: .fine, text: "lessons can show packets")
   }
 
-  /// Where programs are compiled to, as the judge has it. See: environ(7), TMPDIR
-  private var folder: String {
-    getenv("TMPDIR").map { String(cString: $0) }.flatMap { Place.isFolder($0) ? $0 : nil } ?? "/tmp"
-  }
+  /// Where programs are compiled to. See: environ(7), TMPDIR
+  private var folder: String { getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp" }
 
   private var disk: Finding {
     var state = statvfs()

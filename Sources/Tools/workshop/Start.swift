@@ -3,7 +3,10 @@ import CommandLineTool
 extension Workshop {
   /// What an exercise asks for.
   ///
-  /// - Parameter listener: who is told what to do then.
+  /// - Parameters:
+  ///   - exercise: which.
+  ///   - listener: who is told what to do then.
+  /// - Returns: a page.
   /// - Throws: where it cannot be used.
   func taskText(_ exercise: Exercise, to listener: Listener) throws(Complaint) -> String {
     let check = try exercise.check.get()

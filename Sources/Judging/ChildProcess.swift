@@ -3,12 +3,12 @@ import Glibc
 import SystemCalls
 
 /// A program that was started, and whose words are read. It has a process group of its own, and no input.
-final class ChildProcess {
-  let process: pid_t
+public final class ChildProcess {
+  public let process: pid_t
   private let pipe: Descriptor
   /// How it has ended, as a shell has it.
-  private(set) var status: Int32?
-  private(set) var hasSaidAll = false
+  public private(set) var status: Int32?
+  public private(set) var hasSaidAll = false
 
   /// See: posix_spawn(3)
   ///
@@ -16,7 +16,8 @@ final class ChildProcess {
   ///   - command: its path, or its name, and its arguments.
   ///   - environment: what its environment has besides, or instead.
   ///   - keepsErrors: whether its standard error is read as well; it goes nowhere else.
-  init(_ command: [String], environment: [String: String] = [:], keepsErrors: Bool = true)
+  /// - Throws: what `pipe2` or `posix_spawn` failed with.
+  public init(_ command: [String], environment: [String: String] = [:], keepsErrors: Bool = true)
     throws(SystemCallError)
   {
     let (readEnd, writeEnd) = try Descriptor.pipe()
@@ -68,10 +69,10 @@ final class ChildProcess {
   deinit { end() }
 
   /// To be waited for: it has said something, or has closed its output.
-  var descriptor: Int32 { pipe.number }
+  public var descriptor: Int32 { pipe.number }
 
   /// What there is to be read, without waiting where `descriptor` is ready. Empty at the end.
-  func read() -> [UInt8] {
+  public func read() -> [UInt8] {
     var bytes = [UInt8](repeating: 0, count: 64 * 1024)
     let count = (try? systemCall("read", "", { Glibc.read(pipe.number, &bytes, bytes.count) })) ?? 0
     if count == 0 { hasSaidAll = true }
@@ -80,7 +81,7 @@ final class ChildProcess {
 
   /// Waits until it has ended; to be called when it has said all.
   @discardableResult
-  func wait() -> Int32 {
+  public func wait() -> Int32 {
     if let status { return status }
     var value: Int32 = 0
     let isKnown = (try? systemCall("waitpid") { waitpid(process, &value, 0) }) != nil
@@ -90,7 +91,7 @@ final class ChildProcess {
   }
 
   /// Ends it, and what it has started: it may put away what it has made, and then has no choice.
-  func end() {
+  public func end() {
     guard status == nil else { return }
     kill(-process, SIGTERM)
     let deadline = monotonicNanoseconds() &+ 2_000_000_000
@@ -110,7 +111,8 @@ final class ChildProcess {
   /// Runs a program to its end.
   ///
   /// - Returns: what it said, nil where it could not be started, and its status.
-  static func run(_ command: [String], keepsErrors: Bool = false) -> (output: [UInt8], status: Int32)? {
+  public static func run(_ command: [String], keepsErrors: Bool = false) -> (output: [UInt8], status: Int32)?
+  {
     guard let child = try? ChildProcess(command, keepsErrors: keepsErrors) else { return nil }
     var output: [UInt8] = []
     while !child.hasSaidAll { output += child.read() }
