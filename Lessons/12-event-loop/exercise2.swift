@@ -60,6 +60,9 @@ func acceptClient() {
   // TODO 1: the connection is to be non-blocking.
   let connection = accept(listener, nil, nil)
   if connection >= 0 {
+    // Or the kernel holds megabytes for each client that does not read.
+    var room: Int32 = 64 * 1024
+    setsockopt(connection, SOL_SOCKET, SO_SNDBUF, &room, 4)
     clients[connection] = Client(connection)
   } else if errno != EAGAIN, errno != EINTR, errno != ECONNABORTED {
     fail("accept")

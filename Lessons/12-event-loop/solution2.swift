@@ -60,6 +60,9 @@ while true {
 func acceptClient() {
   let connection = accept4(listener, nil, nil, Int32(SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue))
   if connection >= 0 {
+    // Or the kernel holds megabytes for each client that does not read.
+    var room: Int32 = 64 * 1024
+    setsockopt(connection, SOL_SOCKET, SO_SNDBUF, &room, 4)
     clients[connection] = Client(connection)
   } else if errno != EAGAIN, errno != EINTR, errno != ECONNABORTED {
     fail("accept4")

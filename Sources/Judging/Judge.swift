@@ -20,8 +20,10 @@ public struct Judge {
   let appearance: Appearance
 
   /// - Parameters:
+  ///   - check: what the program must do.
   ///   - source: the path of the learner's file.
   ///   - headers: the folder of the module map that `import CLinux` needs.
+  ///   - appearance: how the judge's words are to look.
   public init(check: Check, source: String, headers: String, appearance: Appearance = Appearance()) {
     self.check = check
     self.source = source
@@ -51,22 +53,28 @@ public struct Judge {
     let compiled = try Compiler.compile(source, headers: headers, to: place.program)
     guard compiled.succeeded else {
       return Verdict(
-        hasPassed: false, text: " ✗ It does not compile. swiftc says:\n\n\(compiled.output)", trials: [])
+        hasPassed: false, text: " ✗ It does not compile. swiftc says:\n\n\(compiled.output)", unused: [],
+        trials: [])
     }
-    let port = try JudgesPort()
+    var port = try JudgesPort()
+    var unused: [String] = []
     for (number, trial) in check.trials.enumerated() {
-      let (failure, now) = try TrialRun(trial, port: port, place: place).run()
-      guard let failure else { continue }
+      // What is left of a trial's connections would keep a port from the next one.
+      if number > 0, !trial.keepsPort { port = try JudgesPort() }
+      let outcome = try TrialRun(trial, port: port, place: place).run()
+      unused += outcome.unused.map { "\(trial.name): \($0)" }
+      guard let failure = outcome.failure else { continue }
       let title =
         check.trials.count == 1 ? trial.name : "trial \(number + 1) of \(check.trials.count): \(trial.name)"
       var text = VerdictText(appearance: appearance, folder: place.folder)
       // What the compiler warns of may be the fault itself.
       let warnings = compiled.output.isEmpty ? "" : "\n   swiftc warns:\n\n\(compiled.output)"
       return Verdict(
-        hasPassed: false, text: text.tell(failure, place: title, now: now) + warnings,
+        hasPassed: false, text: text.tell(failure, place: title, now: outcome.now) + warnings, unused: [],
         trials: check.trials.prefix(number).map(\.name))
     }
-    return Verdict(hasPassed: true, text: compiled.output, trials: check.trials.map(\.name))
+    return Verdict(
+      hasPassed: true, text: compiled.output, unused: unused, trials: check.trials.map(\.name))
   }
 
   /// Runs the learner's program as the first trial does, and asks at each call what it will do.

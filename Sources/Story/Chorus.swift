@@ -22,6 +22,11 @@ public final class Chorus: Teller {
 
   public var wantsMore: Bool { lead.wantsMore && others.allSatisfy(\.teller.wantsMore) }
 
+  public func willBeInterrupted() {
+    lead.willBeInterrupted()
+    for other in others { other.teller.willBeInterrupted() }
+  }
+
   /// A file that cannot be written is no reason to end the story.
   public func flush() -> Bool {
     for other in others { _ = other.teller.flush() }

@@ -131,6 +131,9 @@ public final class Narrator {
     tapRefusal = refusal
   }
 
+  /// What became of each fault: how many calls were looked at, and to how many it was done.
+  public var faultFigures: [(fault: Fault, calls: UInt64, injected: UInt64)] { tracer.faultFigures }
+
   /// How many threads there were at one time, of all processes together.
   public var mostThreads: Int { tracer.mostThreads }
 
@@ -502,6 +505,7 @@ public final class Narrator {
       if !fromTerminal { tracer.send(signal) }
       return nil
     }
+    teller.willBeInterrupted()
     end()
     return 128 + signal
   }

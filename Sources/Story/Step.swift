@@ -194,11 +194,14 @@ public protocol Teller: AnyObject {
   func flush() -> Bool
   /// Whether the story is to go on. Where it is not, the program is ended.
   var wantsMore: Bool { get }
+  /// A signal is about to end the program and its story.
+  func willBeInterrupted()
 }
 
 extension Teller {
   public var outputs: [Output] { [output] }
   public var wantsMore: Bool { true }
+  public func willBeInterrupted() {}
 
   public func flush() -> Bool {
     output.flush()

@@ -4,7 +4,8 @@ import Testing
 
 /// The exercises of the course: what a learner finds, what is to come out of it, and what the judge says of what is wrong.
 ///
-/// One at a time: the judge's deadlines are a person's, and the machine has other tests to run.
+/// One at a time, here and in the suites of wrong programs: the judge's deadlines are a person's, and the machine has other tests to
+/// run.
 @Suite(.serialized) struct ExerciseTests {
   @Test func thereAreEnough() {
     #expect(CourseExercise.all.count >= 24)
@@ -24,7 +25,7 @@ import Testing
       #expect(hint.status == 0)
       let hints = try Hints(path: exercise.path("check", "json")).hints
       #expect(hints.count >= 3)
-      #expect(Self.words(hint.output).contains(Self.words(hints[0])), "\(hint.output)")
+      #expect(words(hint.output).contains(words(hints[0])), "\(hint.output)")
       #expect(try String(contentsOfFile: exercise.path("exercise"), encoding: .utf8).contains("TODO 1"))
     }
   }
@@ -35,6 +36,8 @@ import Testing
       #expect(judged.passed, "\(judged.text)")
       // That is what the compiler has warned of.
       #expect(judged.text.isEmpty, "\(judged.text)")
+      // What was done to no call proves nothing.
+      #expect(judged.unused.isEmpty, "\(judged.unused)")
       #expect(try course.run(["list"]).output.contains("1 of 1"))
     }
   }
@@ -48,27 +51,6 @@ import Testing
     #expect(result.status == 0, "\(result.output)\(result.errors)")
   }
 
-  /// What the judge says of each wrong program is kept beside it, and names the fault. With SOCKETSTEPS_WRITE_TRANSCRIPTS in the
-  /// environment it is written anew.
-  @Test(arguments: CourseExercise.all.flatMap(\.wrong)) func aWrongProgramIsToldWhy(program: WrongProgram)
-    throws
-  {
-    try TemporaryCourse.with(program.exercise, source: program.source) { course in
-      let judged = try course.judged()
-      #expect(!judged.passed)
-      #expect(!judged.text.contains("does not compile"), "\(judged.text)")
-      #expect(Self.words(judged.text).contains(Self.words(try program.fault())), "\(judged.text)")
-      let told = Self.lasting(judged.text)
-      if getenv("SOCKETSTEPS_WRITE_TRANSCRIPTS") != nil {
-        let before = try? String(contentsOfFile: program.verdict, encoding: .utf8)
-        if before != told { try told.write(toFile: program.verdict, atomically: true, encoding: .utf8) }
-      } else {
-        let kept = try String(contentsOfFile: program.verdict, encoding: .utf8)
-        #expect(told == kept, "\(judged.text)")
-      }
-    }
-  }
-
   private struct Hints: Decodable {
     let hints: [String]
 
@@ -77,35 +59,5 @@ import Testing
       decoder.allowsJSON5 = true
       self = try decoder.decode(Hints.self, from: Data(contentsOf: URL(fileURLWithPath: path)))
     }
-  }
-
-  /// A text without its layout.
-  private static func words(_ text: String) -> String {
-    masked(text).split(whereSeparator: \.isWhitespace).joined(separator: " ")
-  }
-
-  /// What is the same in each run of a program: without the steps, which hang on the time at which each packet came; without
-  /// numbers of ports, and without the layout that hangs on their lengths.
-  private static func lasting(_ text: String) -> String {
-    var isInSteps = false
-    let lines = text.split(separator: "\n", omittingEmptySubsequences: false).filter { line in
-      if line.hasPrefix("   The last steps:") || line.hasPrefix("   Its steps:") { isInSteps = true }
-      if ["   Its standard", "   Likely missing:", "   ▸"].contains(where: line.hasPrefix) {
-        isInSteps = false
-      }
-      return !isInSteps
-    }
-    var paragraphs: [String] = []
-    for line in lines {
-      let text = masked(String(line))
-      // What is indented further goes on with the line above it.
-      let isContinued = line.hasPrefix("      ") && !line.contains("^")
-      if isContinued, let last = paragraphs.popLast() {
-        paragraphs.append(last + " " + text.trimmingCharacters(in: .whitespaces))
-      } else {
-        paragraphs.append(text)
-      }
-    }
-    return paragraphs.joined(separator: "\n")
   }
 }

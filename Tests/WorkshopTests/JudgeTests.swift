@@ -137,7 +137,7 @@ import Testing
     let check = """
       { title: "t", lesson: "lesson3-listen", hints: ["one"], trials: [
         { name: "writes", arguments: ["PORT", "w"], expect: [ {exit: 0} ] },
-        { name: "reads", arguments: ["PORT", "r"], expect: [ {exit: 0}, {output: "port PORT"} ] } ] }
+        { name: "reads", keepsPort: true, arguments: ["PORT", "r"], expect: [ {exit: 0}, {output: "port PORT"} ] } ] }
       """
     let program = """
       let file = open("note", CommandLine.arguments[2] == "w" ? O_CREAT | O_WRONLY : O_RDONLY, 0o600)

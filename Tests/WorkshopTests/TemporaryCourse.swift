@@ -67,13 +67,15 @@ struct JudgedLine: Decodable {
   let exercise: String
   let passed: Bool
   let text: String
+  /// Faults that were done to no call.
+  let unused: [String]
 }
 
 /// A course of one exercise, in a temporary folder.
 struct TemporaryCourse {
   let folder: String
 
-  /// - Parameter source: the path of what stands in for the learner's file.
+  /// `source` is the path of what stands in for the learner's file.
   static func with<Result>(
     _ exercise: CourseExercise, source: String, _ body: (TemporaryCourse) throws -> Result
   ) throws

@@ -5,6 +5,7 @@ public struct Bytes: Sendable, Hashable, Decodable {
   private indirect enum Part: Hashable, Sendable {
     case text(String)
     case raw([UInt8])
+    case pattern(Int)
     case repeated(Bytes, Int)
   }
 
@@ -20,11 +21,35 @@ public struct Bytes: Sendable, Hashable, Decodable {
       parts = [.text(text)]
       return
     }
-    guard var list = try? decoder.unkeyedContainer() else {
+    if var list = try? decoder.unkeyedContainer() {
+      while !list.isAtEnd { parts.append(.repeated(try list.decode(Bytes.self), 1)) }
+    } else {
       parts = [try Self.part(decoder)]
-      return
     }
-    while !list.isAtEnd { parts.append(.repeated(try list.decode(Bytes.self), 1)) }
+    guard let count, count <= Self.limit else {
+      throw DecodingError.dataCorrupted(
+        .init(codingPath: decoder.codingPath, debugDescription: "that is more than \(Self.limit) bytes"))
+    }
+  }
+
+  /// How many they are, but for what PORT stands for; nil where the number is too large.
+  private var count: Int? {
+    var total = 0
+    for part in parts {
+      let size: (Int, Bool)
+      switch part {
+      case .text(let text): size = (text.utf8.count, false)
+      case .raw(let raw): size = (raw.count, false)
+      case .pattern(let count): size = (count, false)
+      case .repeated(let bytes, let times):
+        guard let once = bytes.count else { return nil }
+        size = once.multipliedReportingOverflow(by: times)
+      }
+      let (sum, isTooMuch) = total.addingReportingOverflow(size.0)
+      if size.1 || isTooMuch { return nil }
+      total = sum
+    }
+    return total
   }
 
   private static let kinds = ["hex", "u8", "u16", "u32", "field", "repeat", "pattern"]
@@ -35,9 +60,9 @@ public struct Bytes: Sendable, Hashable, Decodable {
     case "hex":
       try members.refuse(allBut: ["hex"])
       let text = try members.required("hex", String.self)
-      let digits = text.filter { !$0.isWhitespace }
+      let digits = Array(text.filter { !$0.isWhitespace })
       let bytes = stride(from: 0, to: digits.count, by: 2).map {
-        UInt8(digits.dropFirst($0).prefix(2), radix: 16)
+        UInt8(String(digits[$0..<min($0 + 2, digits.count)]), radix: 16)
       }
       guard digits.count % 2 == 0, digits.allSatisfy(\.isHexDigit), !bytes.contains(nil) else {
         throw members.mistake("'\(text)' is no list of bytes in hexadecimal, two digits each")
@@ -68,12 +93,10 @@ public struct Bytes: Sendable, Hashable, Decodable {
       guard let times = try members.number("times", in: 0...limit) else {
         throw members.mistake("'times' is missing")
       }
-      let (total, isTooMuch) = bytes.resolved(port: 0).count.multipliedReportingOverflow(by: times)
-      guard !isTooMuch, total <= limit else { throw members.mistake("that is more than \(limit) bytes") }
       return .repeated(bytes, times)
     default:
       try members.refuse(allBut: ["pattern"])
-      return .raw(pattern(try members.number("pattern", in: 0...limit) ?? 0))
+      return .pattern(try members.number("pattern", in: 0...limit) ?? 0)
     }
   }
 
@@ -98,12 +121,18 @@ public struct Bytes: Sendable, Hashable, Decodable {
   func resolved(port: UInt16) -> [UInt8] {
     parts.reduce(into: []) { bytes, part in
       switch part {
-      case .text(let text): bytes += Array(text.replacing("PORT", with: "\(port)").utf8)
+      case .text(let text): bytes += Array(text.withPort(port).utf8)
       case .raw(let raw): bytes += raw
+      case .pattern(let count): bytes += Self.pattern(count)
       case .repeated(let other, let times):
         let once = other.resolved(port: port)
-        for _ in 0..<times { bytes += once }
+        if !once.isEmpty { for _ in 0..<times { bytes += once } }
       }
     }
   }
+}
+
+extension String {
+  /// With the port in place of the word PORT.
+  func withPort(_ port: UInt16) -> String { replacing(/\bPORT\b/, with: "\(port)") }
 }

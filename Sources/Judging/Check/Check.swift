@@ -49,10 +49,12 @@ struct Trial: Sendable, Decodable {
   /// PORT stands for the port that the judge chose.
   let arguments: [String]
   let input: Bytes?
-  let faults: [Fault]
+  let faults: [TrialFault]
   let limits: Limits
   /// Whether the judge listens on the port, for a program that dials.
   let listens: Bool
+  /// Whether the port is that of the trial before; else it is a new one.
+  let keepsPort: Bool
   let peer: [PeerStep]
   let expectations: [Expectation]
 
@@ -63,13 +65,14 @@ struct Trial: Sendable, Decodable {
     input = try members.optional("input")
     limits = try members.optional("limits") ?? Limits()
     listens = try members.optional("listens") ?? false
+    keepsPort = try members.optional("keepsPort") ?? false
     peer = try members.optional("peer") ?? []
     expectations = try members.optional("expect") ?? []
     try members.refuse(allBut: [
-      "name", "arguments", "input", "inject", "limits", "listens", "peer", "expect",
+      "name", "arguments", "input", "inject", "limits", "listens", "keepsPort", "peer", "expect",
     ])
     faults = try (members.optional("inject", [String].self) ?? []).map {
-      do throws(Fault.Mistake) { return try Fault($0) } catch {
+      do throws(Fault.Mistake) { return try TrialFault($0) } catch {
         throw members.mistake("inject: \($0): \(error)")
       }
     }

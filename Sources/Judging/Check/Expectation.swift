@@ -1,3 +1,4 @@
+import Glibc
 import SystemCalls
 import KernelState
 import Tracing
@@ -46,12 +47,22 @@ struct Expectation: Sendable, Decodable {
       kind = .called(
         try members.required(verb), errno: try members.optional("errno"),
         count: try members.number("count", in: 0...1_000_000))
-    case "order": kind = .order(try members.required(verb))
+      if case .called(_, let errno?, _) = kind, errno.number.rawValue == EBADF {
+        throw members.mistake(
+          "calls on a descriptor that is not open are not followed, and would never be seen")
+      }
+    case "order":
+      let names = try members.required(verb, [CallName].self)
+      if names.isEmpty { throw members.mistake("'order' names no call") }
+      kind = .order(names)
     case "exit": kind = .exit(Int32(try members.number(verb, in: 0...255) ?? 0))
     case "output", "errors":
       further = ["whole"]
       let text = try members.required(verb, String.self)
       let isWhole = try members.optional("whole") ?? false
+      if text.isEmpty, !isWhole {
+        throw members.mistake("every text holds an empty one; is 'whole: true' meant?")
+      }
       kind = verb == "output" ? .output(text, isWhole: isWhole) : .errors(text, isWhole: isWhole)
     case "descriptors": kind = .descriptors(try members.number(verb, in: 0...1_000_000) ?? 0)
     case "threads": kind = .threads(try members.number(verb, in: 1...100_000) ?? 1)
@@ -79,13 +90,20 @@ struct Expectation: Sendable, Decodable {
       try members.refuse(allBut: SocketField.allCases.map(\.rawValue))
       var values: [SocketField: String] = [:]
       for field in SocketField.allCases where members.has(field.rawValue) {
-        if let flag: Bool = try? members.required(field.rawValue) {
-          values[field] = flag ? "on" : "off"
+        if field.isFlag {
+          values[field] = try members.required(field.rawValue, Bool.self) ? "on" : "off"
+        } else if let flag: Bool = try? members.required(field.rawValue) {
+          throw members.mistake("'\(field.rawValue)' is \(flag) here, and is no flag")
         } else if let number: Int = try? members.required(field.rawValue) {
           values[field] = "\(number)"
         } else {
           values[field] = try members.required(field.rawValue)
         }
+      }
+      let states = TCPState.allCases.map(\.name)
+      if let state = values[.state], !states.contains(state) {
+        throw members.mistake(
+          "'\(state)' is no state; there are \(Array(Set(states)).sorted().joined(separator: ", "))")
       }
       if values.isEmpty {
         throw members.mistake(
@@ -120,6 +138,9 @@ enum SocketField: String, CaseIterable, Sendable {
     nonBlocking
   case closeOnExec, reuseAddress, noDelay, keepAlive, family, type
 
+  /// Whether it is true or false.
+  var isFlag: Bool { [.nonBlocking, .closeOnExec, .reuseAddress, .noDelay, .keepAlive].contains(self) }
+
   /// The field's value of a socket, nil where the kernel does not tell it.
   func text(of state: SocketState) -> String? {
     let field: Field
@@ -153,9 +174,10 @@ struct CallName: Sendable, Hashable, Decodable, CustomStringConvertible {
 
   private static let families: [String: Set<SystemCall>] = [
     "accept": [.accept, .accept4],
-    "read": [.read, .readv, .preadv2, .recvfrom, .recvmsg],
-    "write": [.write, .writev, .pwritev2, .sendto, .sendmsg, .sendfile],
+    "read": [.read, .readv, .preadv2, .recvfrom, .recvmsg, .recvmmsg],
+    "write": [.write, .writev, .pwritev2, .sendto, .sendmsg, .sendmmsg, .sendfile, .splice],
     "poll": [.poll, .ppoll],
+    "select": [.select, .pselect6],
     "epoll_wait": [.epollWait, .epollPwait, .epollPwait2],
     "dup": [.dup, .dup2, .dup3],
   ]
@@ -164,6 +186,13 @@ struct CallName: Sendable, Hashable, Decodable, CustomStringConvertible {
     guard let calls = Self.families[name] ?? SystemCall(rawValue: name).map({ [$0] }) else { return nil }
     description = name
     self.calls = calls
+  }
+
+  /// All calls that do the same as this one, nil where it is alone.
+  init?(family call: SystemCall) {
+    guard let family = Self.families.first(where: { $0.value.contains(call) }) else { return nil }
+    description = family.key
+    calls = family.value
   }
 
   init(from decoder: any Decoder) throws {

@@ -31,6 +31,7 @@ struct Members {
 
   /// A whole number within bounds.
   func number(_ name: String, in range: ClosedRange<Int>) throws -> Int? {
+    if isNull(name) { throw mistake("'\(name)' is null; a whole number is to stand here") }
     guard let number: Int = try optional(name) else { return nil }
     guard range.contains(number) else {
       throw mistake("'\(name)' is \(number); it is to be from \(range.lowerBound) to \(range.upperBound)")
@@ -59,7 +60,7 @@ struct Members {
     }
     let near = Self.nearest(to: other, among: known)
     throw mistake(
-      "'\(other)' is unknown here" + (near.map { "; did you mean '\($0)'?" } ?? "")
+      "'\(other)' is unknown here" + (near.map { "; did you mean '\($0)'?" } ?? ".")
         + " There may stand: \(known.joined(separator: ", "))")
   }
 

@@ -19,8 +19,8 @@ final class Connection {
   let peer: SocketAddress
   /// What has come and nobody has looked at.
   private var kept: [UInt8] = []
-  private(set) var received: UInt64 = 0
-  private(set) var sent: UInt64 = 0
+  /// The cookie of the program's end, where the kernel tells it.
+  var remoteCookie: UInt64?
 
   /// Takes over a connected socket.
   init?(name: String, descriptor: Int32) {
@@ -58,10 +58,7 @@ final class Connection {
     let count = bytes.withUnsafeBytes {
       Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL | MSG_DONTWAIT))
     }
-    if count >= 0 {
-      sent += UInt64(count)
-      return count
-    }
+    if count >= 0 { return count }
     let failure = ErrorNumber.last
     if [EAGAIN, EINTR].contains(failure.rawValue) { return 0 }
     throw SystemCallError(call: "send", errno: failure)
@@ -77,7 +74,6 @@ final class Connection {
     var buffer = [UInt8](repeating: 0, count: max(1, min(limit, 256 << 10)))
     let count = recv(descriptor, &buffer, buffer.count, Int32(MSG_DONTWAIT))
     if count > 0 {
-      received += UInt64(count)
       return .bytes(Array(buffer.prefix(count)))
     }
     if count == 0 { return .end }
@@ -90,7 +86,6 @@ final class Connection {
     var buffer = [UInt8](repeating: 0, count: 256 << 10)
     let count = recv(descriptor, &buffer, buffer.count, Int32(MSG_DONTWAIT))
     guard count > 0 else { return }
-    received += UInt64(count)
     kept += buffer.prefix(count)
   }
 

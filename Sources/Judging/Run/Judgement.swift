@@ -35,7 +35,10 @@ struct Judgement {
       return count.map { found == $0 } ?? (found > 0)
     case .closed(let name):
       guard let connection = connections[name] else { return false }
-      if program.end(of: connection.own) != nil { return false }
+      if program.end(of: connection) != nil { return false }
+      if let cookie = connection.remoteCookie, program.kernel.sockDiagRefusal == nil {
+        return now.held.contains(cookie)
+      }
       // Nobody has accepted it: then nobody has closed it either.
       let state = program.remote(of: connection.own, at: connection.peer)?.state
       return ![TCPState.established.name, TCPState.closeWait.name].contains(state)
@@ -51,7 +54,7 @@ struct Judgement {
     case .errors(let text, let isWhole): return Self.holds(now.errors, wanted(text), isWhole)
     case .descriptors(let count): return program.descriptors() == count
     case .threads(let count): return now.mostThreads <= count
-    case .waitsIn(let calls): return waitsIn(calls, now)
+    case .waitsIn(let calls): return program.waits(in: Set(calls.flatMap(\.calls)))
     }
   }
 
@@ -61,7 +64,7 @@ struct Judgement {
     }
   }
 
-  func wanted(_ text: String) -> String { text.replacing("PORT", with: "\(port)") }
+  func wanted(_ text: String) -> String { text.withPort(port) }
 
   private static func holds(_ bytes: [UInt8], _ text: String, _ isWhole: Bool) -> Bool {
     let printed = String(decoding: bytes, as: UTF8.self)
@@ -74,9 +77,13 @@ struct Judgement {
     return String(text)
   }
 
-  private func waitsIn(_ calls: [CallName], _ now: Record.State) -> Bool {
-    let names = Set(calls.flatMap(\.calls))
-    return now.waiting.values.contains { names.contains($0.call.systemCall) } && !program.isBusy
+  /// Whether it may be true for a moment only, since the program has not come to it yet: that must hold when it rests.
+  var isOfRest: Bool {
+    switch kind {
+    case .socket(_, let count), .called(_, _, let count): count != nil
+    case .descriptors, .threads: true
+    default: false
+    }
   }
 
   // --- in words ---
@@ -85,7 +92,7 @@ struct Judgement {
   var expected: String {
     switch kind {
     case .listening(let backlog, let address):
-      "a socket in LISTEN on \(address ?? "some address"):\(port)"
+      "a socket in LISTEN on \(address.map { "\($0):" } ?? "port ")\(port)"
         + (backlog.map { ", with a backlog of \($0)" } ?? "")
     case .socket(let fields, let count):
       Self.sockets(count) + " with "

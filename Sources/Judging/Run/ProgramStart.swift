@@ -38,6 +38,8 @@ struct ProgramStart {
     }
     // What the judge has open is no affair of the program's: its first descriptor is to be 3.
     clinux_close_range(3, .max)
+    // A signal that it sends to its group, by a mistake with fork say, is not to reach the judge.
+    setpgid(0, 0)
     // What the judge looks at while it runs comes sooner than these. They hold where it cannot look.
     limit(RLIMIT_CPU, seconds + 1)
     limit(RLIMIT_AS, (memory << 20) * 8)

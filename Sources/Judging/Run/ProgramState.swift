@@ -33,42 +33,81 @@ final class ProgramState {
     self.port = port
   }
 
-  /// Its TCP sockets to which a descriptor leads.
+  /// Its TCP sockets to which a descriptor leads, each by the first of its descriptors.
   func sockets() -> [Socket] {
-    record.now.processes.flatMap { process in
-      (numberedEntries(ofDirectory: "/proc/\(process)/fd") ?? []).sorted().compactMap { number in
-        guard let link = destination(ofLink: "/proc/\(process)/fd/\(number)"), link.hasPrefix("socket:"),
-          let state = kernel.socket(descriptor: number, of: process), state.isTCP
+    var known: Set<UInt64> = []
+    return record.now.processes.flatMap { process in
+      let reader = Self.reader(of: process)
+      return (numberedEntries(ofDirectory: "/proc/\(reader)/fd") ?? []).sorted().compactMap {
+        (number: Int32) -> Socket? in
+        guard let link = destination(ofLink: "/proc/\(reader)/fd/\(number)"),
+          let inode = socketInode(ofLink: link),
+          !known.contains(inode), let state = kernel.socket(descriptor: number, of: reader), state.isTCP
         else { return nil }
+        known.insert(inode)
         return Socket(descriptor: number, state: state)
       }
     }
   }
 
-  /// How many descriptors it has open; nil once it has ended.
+  /// The thread by whose number a process is asked: its first may have ended, and the others go on.
+  private static func reader(of process: pid_t) -> pid_t {
+    if let open = numberedEntries(ofDirectory: "/proc/\(process)/fd"), !open.isEmpty { return process }
+    let threads = numberedEntries(ofDirectory: "/proc/\(process)/task") ?? []
+    return threads.first { !(numberedEntries(ofDirectory: "/proc/\($0)/fd") ?? []).isEmpty } ?? process
+  }
+
+  /// How many descriptors it has open, all its processes together; nil once it has ended.
   func descriptors() -> Int? {
-    let numbers = record.now.processes.compactMap { numberedEntries(ofDirectory: "/proc/\($0)/fd")?.count }
+    let numbers = record.now.processes.compactMap {
+      numberedEntries(ofDirectory: "/proc/\(Self.reader(of: $0))/fd")?.count
+    }
     return numbers.isEmpty ? nil : numbers.reduce(0, +)
   }
 
   func listener() -> Socket? { sockets().first { $0.state.isListening && $0.state.local?.port == port } }
 
-  /// The program's end of a connection of the judge's, if a descriptor leads to it.
-  func end(of own: SocketAddress) -> Socket? { sockets().first { $0.state.peer?.canonical == own.canonical } }
+  /// The program's end of a connection of the judge's, if a descriptor leads to it. One that was reset has no peer's address any more.
+  func end(of connection: Connection) -> Socket? {
+    sockets().first { socket in
+      if let cookie = connection.remoteCookie, let own = socket.state.cookie { return cookie == own }
+      return socket.state.peer?.canonical == connection.own.canonical
+    }
+  }
 
   /// The same, whether a descriptor leads to it or not.
   func remote(of own: SocketAddress, at peer: SocketAddress) -> SocketState? {
     kernel.socket(local: peer.canonical, peer: own.canonical)
   }
 
+  /// Calls that have not returned for a while, the first first.
+  private var waiting: [(call: Call, text: String)] {
+    record.now.waiting.filter { access("/proc/\($0.key)", F_OK) == 0 }.map(\.value).sorted {
+      $0.call.entered < $1.call.entered
+    }
+  }
+
   /// Whether it has something to do on a processor, or has made a call a moment ago.
   var isBusy: Bool {
     let now = record.now
     if now.processes.isEmpty { return now.end == nil && now.process == 0 }
-    if monotonicNanoseconds() &- now.lastCall < 200_000_000, now.lastCall > 0, now.waiting.isEmpty {
+    if monotonicNanoseconds() &- now.lastCall < 200_000_000, now.lastCall > 0, waiting.isEmpty {
       return true
     }
-    return now.processes.contains { process in
+    return isRunning
+  }
+
+  /// Whether it stands still: no thread of it runs, and it makes no call, in two looks.
+  func rests() -> Bool {
+    let before = record.now
+    if before.end != nil { return true }
+    if isRunning { return false }
+    _ = poll(nil, 0, 25)
+    return !isRunning && record.now.steps == before.steps
+  }
+
+  private var isRunning: Bool {
+    record.now.processes.contains { process in
       (numberedEntries(ofDirectory: "/proc/\(process)/task") ?? []).contains {
         // Stopped by its tracer, which has something to do with it, is no rest either.
         ["R", "t"].contains(ProcessStatus(of: $0)?.state ?? "S")
@@ -76,12 +115,38 @@ final class ProgramState {
     }
   }
 
+  /// Whether a thread waits in one of these calls, and the program does nothing else: a call now and then, but no work.
+  func waits(in calls: Set<SystemCall>) -> Bool {
+    guard isThread(in: calls) else { return false }
+    let (steps, time) = (record.now.steps, ownProcessorTime)
+    _ = poll(nil, 0, 80)
+    return record.now.steps - steps <= 5 && ownProcessorTime &- time < 20_000_000 && isThread(in: calls)
+  }
+
+  private func isThread(in calls: Set<SystemCall>) -> Bool {
+    threads.contains { thread in
+      guard let number = Self.call(of: thread)?.number else { return false }
+      return Architecture.native.systemCall(number: number).map(calls.contains) ?? false
+    }
+  }
+
+  private var threads: [pid_t] {
+    record.now.processes.flatMap { numberedEntries(ofDirectory: "/proc/\($0)/task") ?? [] }
+  }
+
+  /// The call that a thread waits in, and its first argument. See: proc_pid_syscall(5)
+  private static func call(of thread: pid_t) -> (number: Int, argument: UInt64)? {
+    let words = text(ofFile: "/proc/\(thread)/syscall")?.split(separator: " ") ?? []
+    guard words.count > 1, let number = Int(words[0]) else { return nil }
+    return (number, UInt64(words[1].dropFirst(2), radix: 16) ?? 0)
+  }
+
   /// Where the program stands, in words; nil where it has nothing to say.
   func standing() -> String? {
     let now = record.now
     if let end = now.end { return end.inASentence }
     guard let process = now.processes.first else { return nil }
-    let waiting = now.waiting.values.sorted { $0.call.entered < $1.call.entered }
+    let waiting = waiting
     if !waiting.isEmpty {
       return waiting.map { call, text in
         let socket = call.descriptor.flatMap { number in sockets().first { $0.descriptor == number } }
@@ -92,29 +157,31 @@ final class ProgramState {
     if state == "R" {
       return "It uses the processor and makes no call that concerns a socket: a loop that never ends?"
     }
+    if state == "T" { return "It is stopped by a signal." }
     if let call = untold(process) { return "It waits in \(call)." }
     return nil
   }
 
   /// Nanoseconds of processor time that it has taken so far, with what was spent on following it.
-  var processorTime: UInt64 {
-    func nanoseconds(_ clock: clockid_t) -> UInt64 {
-      var time = timespec()
-      guard clock_gettime(clock, &time) == 0 else { return 0 }
-      return UInt64(clamping: time.tv_sec) &* 1_000_000_000 &+ UInt64(clamping: time.tv_nsec)
-    }
-    let own = nanoseconds(CLOCK_PROCESS_CPUTIME_ID)
-    return record.now.processes.reduce(own) { total, process in
+  var processorTime: UInt64 { ownProcessorTime &+ Self.nanoseconds(CLOCK_PROCESS_CPUTIME_ID) }
+
+  private static func nanoseconds(_ clock: clockid_t) -> UInt64 {
+    var time = timespec()
+    guard clock_gettime(clock, &time) == 0 else { return 0 }
+    return UInt64(clamping: time.tv_sec) &* 1_000_000_000 &+ UInt64(clamping: time.tv_nsec)
+  }
+
+  /// The program's alone. See: clock_getcpuclockid(3)
+  private var ownProcessorTime: UInt64 {
+    return record.now.processes.reduce(0) { total, process in
       var clock = clockid_t()
-      return clock_getcpuclockid(process, &clock) == 0 ? total &+ nanoseconds(clock) : total
+      return clock_getcpuclockid(process, &clock) == 0 ? total &+ Self.nanoseconds(clock) : total
     }
   }
 
   /// Calls in which a program may wait and which are not told, from /proc/PID/syscall. See: proc_pid_syscall(5)
   private func untold(_ process: pid_t) -> String? {
-    guard let text = text(ofFile: "/proc/\(process)/syscall") else { return nil }
-    let words = text.split(separator: " ")
-    guard let number = words.first.flatMap({ Int($0) }) else { return nil }
+    guard let (number, argument) = Self.call(of: process) else { return nil }
     #if arch(arm64)
       let names = [
         73: "ppoll", 101: "nanosleep", 115: "clock_nanosleep", 98: "futex", 260: "wait4",
@@ -127,9 +194,7 @@ final class ProgramState {
       ]
       let (read, write) = (0, 1)
     #endif
-    if number == read || number == write, words.count > 1,
-      let descriptor = Int32(words[1].dropFirst(2), radix: 16)
-    {
+    if number == read || number == write, let descriptor = Int32(exactly: argument) {
       let link = destination(ofLink: "/proc/\(process)/fd/\(descriptor)") ?? "?"
       let socket = sockets().first { $0.descriptor == descriptor }?.inWords
       let what = socket ?? (descriptor == 0 ? "its standard input" : link)

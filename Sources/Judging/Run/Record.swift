@@ -12,6 +12,12 @@ final class Record: Sendable {
     var process: pid_t = 0
     /// The processes that run, in the order in which they appeared.
     var processes: [pid_t] = []
+    /// How the first of its children ended that did not end by itself.
+    var childsEnd: Tracer.Status?
+    /// The cookies of sockets to which a descriptor of the program has led.
+    var held: Set<UInt64> = []
+    /// A signal asks the judge to end.
+    var isInterrupted = false
     var started = 0
     var end: Tracer.Status?
     var mostThreads = 1
@@ -30,7 +36,7 @@ final class Record: Sendable {
     var lastInjected: (step: Step, number: Int)?
     /// The last write that took less than it was given.
     var shortWrite: (wanted: UInt64, taken: Int64)?
-    /// Calls that have not returned for a while.
+    /// Calls that had not returned for a while when they were told; their threads may have ended since.
     var waiting: [pid_t: (call: Call, text: String)] = [:]
     /// When it last made a call or came back from one, in nanoseconds of CLOCK_MONOTONIC.
     var lastCall: UInt64 = 0
@@ -69,7 +75,9 @@ final class Recorder: Teller {
   /// So much of a story is kept: the rest has been counted.
   private static let kept = 200
 
-  /// - Parameter tick: is called often, whether anything has happened or not.
+  /// - Parameters:
+  ///   - record: where it is taken down.
+  ///   - tick: is called often, whether anything has happened or not.
   init(_ record: Record, tick: @escaping () -> Void) {
     self.record = record
     self.tick = tick
@@ -90,7 +98,11 @@ final class Recorder: Teller {
       case .process(let process, .started):
         state.processes.append(process)
         state.started += 1
-      case .process(let process, .ended): state.processes.removeAll { $0 == process }
+      case .process(let process, .ended(let status)):
+        state.processes.removeAll { $0 == process }
+        if process != state.process, case .killed = status, state.childsEnd == nil {
+          state.childsEnd = status
+        }
       case .waiting(let call, let text): state.waiting[call.thread] = (call, text)
       case .step(let step): Self.note(step, &state)
       case .ending(let ending):
@@ -106,9 +118,16 @@ final class Recorder: Teller {
     state.steps += 1
     state.waiting[call.thread] = nil
     state.lastCall = monotonicNanoseconds()
+    for socket in step.after where !socket.holders.isEmpty {
+      if let cookie = socket.state.cookie { state.held.insert(cookie) }
+    }
+    // Such a connect has begun, and goes on by itself.
+    let hasBegun = call.systemCall == .connect && call.error?.rawValue == EINPROGRESS
     if call.injection != nil { state.lastInjected = (step, state.steps) }
     if let error = call.error {
       state.failures[call.systemCall, default: [:]][error.rawValue, default: 0] += 1
+    }
+    if call.error != nil, !hasBegun {
       if step.isFailure, call.injection == nil { state.lastFailure = step }
       return
     }
@@ -126,6 +145,8 @@ final class Recorder: Teller {
     tick()
     return true
   }
+
+  func willBeInterrupted() { record.change { $0.isInterrupted = true } }
 
   var wantsMore: Bool { record.change { !$0.isOver && $0.violation == nil } }
 }

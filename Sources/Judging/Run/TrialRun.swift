@@ -23,14 +23,27 @@ struct TrialRun {
     self.place = place
   }
 
-  /// Returns what was not as it was to be, nil where all was; and what is known of the run.
-  func run() throws(Complaint) -> (failure: Failure?, now: Record.State) {
+  struct Outcome {
+    /// What was not as it was to be, nil where all was.
+    let failure: Failure?
+    /// What is known of the run.
+    let now: Record.State
+    /// Faults that were never done to any call.
+    let unused: [String]
+  }
+
+  func run() throws(Complaint) -> Outcome {
     let record = Record()
     let output = try ProgramPipe()
     let errors = try ProgramPipe()
     let input = try ProgramPipe()
-    let watch = LimitWatch(trial.limits, record: record)
-    var narrator: Narrator?
+    let watch = LimitWatch(trial.limits, record: record, port: port.number)
+    try place.prepare()
+    guard access(place.program, X_OK) == 0 else {
+      throw Complaint("the program has taken itself away: \(place.program) is gone")
+    }
+    // Not by the recorder itself: each would keep the other.
+    weak var narrator: Narrator?
     let recorder = Recorder(record) {
       output.drain(limit: Self.printed) { bytes in record.change { $0.output += bytes } }
       errors.drain(limit: Self.printed) { bytes in record.change { $0.errors += bytes } }
@@ -40,7 +53,7 @@ struct TrialRun {
       watch.look(printed: max(output.count, errors.count) > Self.printed)
     }
     var options = Narrator.Options()
-    options.faults = trial.faults
+    options.faults = trial.faults.flatMap(\.faults)
     options.heartbeat = Self.heartbeat
     options.endsAtFirstSignal = true
     options.hearsPackets = false
@@ -50,7 +63,7 @@ struct TrialRun {
     let side = try startOtherSide(record, input: input)
     defer { side.finish(record) }
     let start = ProgramStart(
-      program: place.program, arguments: trial.arguments.map { $0.replacing("PORT", with: "\(port.number)") },
+      program: place.program, arguments: trial.arguments.map { $0.withPort(port.number) },
       folder: place.current, limits: trial.limits,
       streams: [input.reading, output.writing, errors.writing])
     let ended = Result { () throws(Complaint) in try teller.run(name: "workshop", arguments: start.words) }
@@ -58,10 +71,15 @@ struct TrialRun {
     errors.drain(limit: Self.printed) { bytes in record.change { $0.errors += bytes } }
     let status = try end(ended, record, side)
     let now = record.now
-    if now.end == nil, !now.isOver, now.violation == nil {
-      throw Complaint("interrupted", status: max(status, 129))
+    if now.isInterrupted { throw Complaint("interrupted", status: max(status, 129)) }
+    guard now.process != 0 else { throw Complaint("the program was not started: status \(status)") }
+    let unused = trial.faults.filter { fault in
+      fault.faults.allSatisfy { one in teller.faultFigures.first { $0.fault == one }?.injected ?? 0 == 0 }
     }
-    return (now.violation ?? now.failure, now)
+    if now.violation == nil, now.failure == nil {
+      return Outcome(failure: nil, now: now, unused: unused.map(\.description))
+    }
+    return Outcome(failure: now.violation ?? now.failure, now: now, unused: [])
   }
 
   private func end(_ ended: Result<Int32, Complaint>, _ record: Record, _ side: Signals)
@@ -70,9 +88,7 @@ struct TrialRun {
     if case .failure = ended {
       record.change { $0.violation = Failure("the program can be followed", observed: []) }
     }
-    let now = record.now
-    let isInterrupted = now.end == nil && !now.isOver && now.violation == nil
-    if !isInterrupted { side.isDone.wait() }
+    if !record.now.isInterrupted { side.isDone.wait() }
     return try ended.get()
   }
 
@@ -99,7 +115,7 @@ struct TrialRun {
     let side = try startOtherSide(record, input: input, isPatient: true)
     defer { side.finish(record) }
     let start = ProgramStart(
-      program: place.program, arguments: trial.arguments.map { $0.replacing("PORT", with: "\(port.number)") },
+      program: place.program, arguments: trial.arguments.map { $0.withPort(port.number) },
       folder: place.current, limits: trial.limits,
       streams: [input.reading, STDOUT_FILENO, STDERR_FILENO])
     return try narrator.run(name: "workshop", arguments: start.words)
@@ -157,9 +173,12 @@ final class LimitWatch {
   private let record: Record
   private let start = monotonicNanoseconds()
   private var lastLook: UInt64 = 0
+  /// To be asked where it stands.
+  private let program: ProgramState
 
-  init(_ limits: Limits, record: Record) {
+  init(_ limits: Limits, record: Record, port: UInt16) {
     self.limits = limits
+    program = ProgramState(record: record, port: port)
     self.record = record
   }
 
@@ -192,18 +211,21 @@ final class LimitWatch {
     // The kernel is not to be asked at each call.
     guard now &- lastLook > 5_000_000 else { return nil }
     lastLook = now
-    for process in state.processes {
-      let kibibytes = ProcessStatus(of: process)?.number("RssAnon") ?? 0
-      if kibibytes >> 10 > limits.memory {
-        return Failure(
-          "the program needs no more than \(limits.memory) MiB of memory",
-          observed: ["It has taken \(kibibytes >> 10) MiB, and was ended."],
-          hint: "What grows with each turn of a loop?")
-      }
+    let kibibytes = state.processes.reduce(0) { total, process in
+      let status = ProcessStatus(of: process)
+      return total + (status?.number("RssAnon") ?? 0) + (status?.number("RssShmem") ?? 0)
+    }
+    if kibibytes >> 10 > limits.memory {
+      return Failure(
+        "the program needs no more than \(limits.memory) MiB of memory",
+        observed: ["It has taken \(kibibytes >> 10) MiB, and was ended."],
+        hint: "What grows with each turn of a loop?")
     }
     if now &- start > UInt64(limits.seconds) * 1_000_000_000 {
       return Failure(
-        "all of this is done in \(limits.seconds) s", observed: ["It is not; the program was ended."])
+        "all of this is done in \(limits.seconds) s",
+        observed: ["It is not, and the program was ended after \(state.steps) calls."]
+          + (program.standing().map { [$0] } ?? []))
     }
     return nil
   }

@@ -12,6 +12,7 @@ struct ByteDifference: Sendable, Hashable {
   /// Both around the first difference, one below the other, with a caret under it.
   ///
   /// - Parameter width: columns.
+  /// - Returns: three lines.
   func lines(width: Int) -> [String] {
     let place = offset
     let room = max(8, width - 12)

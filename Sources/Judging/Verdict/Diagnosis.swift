@@ -162,7 +162,7 @@ struct Diagnosis {
 
   /// What the program has done with a connection so far; and the call that is missing for it to read, where one is.
   private func progress(_ connection: Connection) -> (observed: [String], missing: String?) {
-    if let end = program.end(of: connection.own) {
+    if let end = program.end(of: connection) {
       let waiting = end.state.number(.readable) ?? 0
       return ([end.inWords + "."], waiting > 0 ? "read" : nil)
     }
@@ -328,8 +328,6 @@ struct Diagnosis {
       result.observed = names.map { name in "\(name): \(now.first(name).map { "step \($0)" } ?? "never")" }
       result.missing = names.first { now.first($0) == nil }?.description
     case .exit:
-      result.hint =
-        now.end == nil ? nil : "exit(2) with another status, or a crash, is told apart by its caller."
       if now.end == nil { result.observed = sockets.filter { !$0.hasPrefix("The program has no") } }
     case .output(let text, let isWhole):
       describe(now.output, "standard output", judgement.wanted(text), isWhole, &result)

@@ -21,8 +21,10 @@ struct VerdictText {
   }
 
   /// - Parameters:
+  ///   - failure: what was not as it was to be.
   ///   - place: "trial 1 of 2: a client dials"
   ///   - now: what is known of the run.
+  /// - Returns: all of it, with a newline at its end.
   mutating func tell(_ failure: Failure, place: String, now: Record.State) -> String {
     lines = []
     paragraph(" ✗ ", place, style: .bad)

@@ -27,7 +27,7 @@ extension Workshop {
     let time = monotonicNanoseconds() &- begun
     if verdict.hasPassed { pass(exercise) }
     if isJSON {
-      output.write(Self.json(exercise, hasPassed: verdict.hasPassed, verdict.text))
+      output.write(Self.json(exercise, hasPassed: verdict.hasPassed, verdict.text, unused: verdict.unused))
     } else {
       output.write(Self.told(verdict, page))
       output.write(verdict.hasPassed ? success(exercise, time, isFirst: isFirst) : failure(exercise, time))
@@ -49,7 +49,9 @@ extension Workshop {
       throw Complaint(error.description, status: Job.unjudged)
     }
     output.write(
-      isJSON ? Self.json(exercise, hasPassed: verdict.hasPassed, verdict.text) : Self.told(verdict, page))
+      isJSON
+        ? Self.json(exercise, hasPassed: verdict.hasPassed, verdict.text, unused: verdict.unused)
+        : Self.told(verdict, page))
     return verdict.hasPassed ? ExitStatus.success : ExitStatus.failure
   }
 
@@ -76,10 +78,11 @@ extension Workshop {
     return warnings + verdict.trials.map { page.marked("✓", .good, $0) }.joined()
   }
 
-  static func json(_ exercise: Exercise, hasPassed: Bool, _ text: String) -> String {
+  /// One line of `--format json`. `unused` are faults that were done to no call.
+  static func json(_ exercise: Exercise, hasPassed: Bool, _ text: String, unused: [String] = []) -> String {
     JSON.object([
       .init("exercise", .string(exercise.name)), .init("passed", .boolean(hasPassed)),
-      .init("text", .string(text)),
+      .init("text", .string(text)), .init("unused", .array(unused.map(JSON.string))),
     ]).line + "\n"
   }
 

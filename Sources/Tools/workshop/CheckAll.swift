@@ -22,7 +22,7 @@ final class CheckAll {
   private(set) var failed: [Exercise] = []
   private let line: StatusLine?
 
-  /// - Parameter showsLine: whether a line at the terminal says how far it is.
+  /// With `showsLine` a line at the terminal says how far it is.
   init(_ exercises: [Exercise], _ workshop: Workshop, isJSON: Bool, showsLine: Bool) {
     self.workshop = workshop
     self.isJSON = isJSON
@@ -47,6 +47,8 @@ final class CheckAll {
   /// - Parameters:
   ///   - signals: what ends it.
   ///   - keyboard: a key ends it, too.
+  /// - Returns: why it has ended.
+  /// - Throws: where no process can be started.
   func run(signals: Interruption, keyboard: Keyboard?) throws(Complaint) -> End {
     defer { line?.clear() }
     while !waiting.isEmpty || !jobs.isEmpty {

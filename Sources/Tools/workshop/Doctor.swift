@@ -1,6 +1,7 @@
 import CLinux
 import CommandLineTool
 import Glibc
+import Judging
 import KernelState
 import Story
 import SystemCalls
@@ -49,9 +50,7 @@ struct Doctor {
     }
   }
 
-  /// Looks at everything.
-  ///
-  /// - Parameter progress: is told what is being looked at.
+  /// Looks at everything, and tells `progress` at what.
   func findings(_ progress: (String) -> Void) -> [Finding] {
     progress("ptrace")
     let (tracing, duplicates) = follow()
@@ -131,13 +130,14 @@ struct Doctor {
     guard let result = ChildProcess.run([itself, Self.hermit]), result.status != ExitStatus.success else {
       return Finding(thing: "namespaces", weight: .fine, text: "each program gets a network of its own")
     }
-    let why =
-      String(decoding: result.output, as: UTF8.self).split(separator: "\n").last.map(String.init)
-      ?? "no reason told"
+    // What to do stands behind what was refused.
+    let why = String(decoding: result.output, as: UTF8.self).split(separator: "\n").last.map { line in
+      line.firstRange(of: ")): ").map { String(line[$0.upperBound...]) } ?? String(line)
+    }
     return Finding(
       thing: "namespaces", weight: .minor,
-      text:
-        "programs are judged in the network of all, where others' ports may be in the way. \(why.printable)")
+      text: "programs are judged in the network of all, where others' ports may be in the way: "
+        + (why ?? "it was refused").printable)
   }
 
   private var packets: Finding {

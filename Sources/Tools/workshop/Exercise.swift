@@ -13,7 +13,7 @@ final class Exercise {
   private let suffix: String
   private let place: Place
 
-  /// - Parameter suffix: "" for a lesson's first exercise, "2" for its second.
+  /// `suffix` is "" for a lesson's first exercise, "2" for its second.
   init(number: Int, folder name: String, suffix: String, place: Place) {
     self.number = number
     self.name = suffix.isEmpty ? name : "\(name)/\(suffix)"

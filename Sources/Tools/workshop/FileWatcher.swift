@@ -20,7 +20,7 @@ final class FileWatcher {
   /// The same where it does: a folder may be replaced, or its file system tell nothing.
   private static let patience: Int32 = 2000
 
-  /// - Parameter polls: whether to do without the kernel's word. It tells nothing of what another machine changes in a shared folder.
+  /// With `polls` it does without the kernel's word, which says nothing of what another machine changes in a shared folder.
   init(_ path: String, folder: String, name: String, polls: Bool) {
     self.path = path
     self.folder = folder

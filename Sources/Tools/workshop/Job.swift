@@ -1,5 +1,6 @@
 import CommandLineTool
 import Glibc
+import Judging
 import SystemCalls
 
 /// A check in a process of its own: this executable, started again.
@@ -14,9 +15,8 @@ final class Job {
   private let child: ChildProcess
   private(set) var bytes: [UInt8] = []
 
-  /// - Parameters:
-  ///   - page: what its words are to be laid out for.
-  ///   - isJSON: whether it is to say them as JSON.
+  /// What it says is laid out for `page`, or is JSON.
+  ///
   /// - Throws: where it cannot be started.
   init(_ exercise: Exercise, _ place: Place, _ page: Page, isJSON: Bool = false) throws(Complaint) {
     self.exercise = exercise

@@ -65,9 +65,7 @@ struct LineDifference {
     self.hunks = hunks
   }
 
-  /// As diff -u prints it.
-  ///
-  /// - Parameter width: where lines are folded; nil for nowhere.
+  /// As diff -u prints it. Lines are folded at `width`; nowhere where it is nil.
   func text(old: String, new: String, width: Int?, color: Bool) -> String {
     var text = "\(Style.heading("--- \(old)", color: color))\n\(Style.heading("+++ \(new)", color: color))\n"
     for hunk in hunks {

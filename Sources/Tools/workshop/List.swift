@@ -1,9 +1,7 @@
 import CommandLineTool
 
 extension Workshop {
-  /// All exercises, a line each.
-  ///
-  /// - Parameter says: whether to say what to type.
+  /// All exercises, a line each; and, unless `says` is false, what to type.
   func list(says: Bool = true) -> String {
     let page = page
     let next = inProgress ?? self.next()

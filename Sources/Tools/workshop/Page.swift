@@ -52,32 +52,50 @@ struct Page {
     return " \(bar)\(rest)  \(count)\n"
   }
 
-  /// The comment of a source file: its paragraphs are filled anew, lines that are set in are left alone.
+  /// The comment of a source file. Its paragraphs and the items of its lists are filled anew; code, which is set in, is to be
+  /// copied, and left as it is.
   func comment(_ lines: [String]) -> String {
     var text = ""
-    var paragraph: [String] = []
+    var words: [String] = []
+    /// What an item's first line begins with, and where its others begin; nil in a paragraph.
+    var item: (start: String, hang: Int)?
     func end() {
-      if !paragraph.isEmpty { text += self.paragraph(paragraph.joined(separator: " ")) }
-      paragraph = []
+      let filled = words.joined(separator: " ")
+      words = []
+      guard !filled.isEmpty else { return }
+      guard let (start, hang) = item else {
+        text += paragraph(filled)
+        return
+      }
+      item = nil
+      for (number, line) in filled.wrapped(to: max(20, width - hang - 2)).enumerated() {
+        text += " " + (number == 0 ? start : String(repeating: " ", count: hang)) + line + "\n"
+      }
     }
-    var hang = 0
     for line in lines {
       let indent = line.prefix { $0 == " " }.count
-      let isItem = line.drop { $0 == " " }.prefix(2).contains { "-*•".contains($0) }
-      if line.allSatisfy(\.isWhitespace) {
+      let body = line.dropFirst(indent)
+      if body.isEmpty {
         end()
         text += "\n"
-        hang = 0
-      } else if indent > 0 || isItem || hang > 0 && indent >= hang {
+      } else if let marker = body.prefixMatch(of: #/([-*•]|\d+[.)])\ +/#) {
         end()
-        hang = isItem ? indent + 2 : indent
-        let words = String(line.dropFirst(indent))
-        for (number, part) in words.wrapped(to: max(20, width - indent - 4)).enumerated() {
-          text += String(repeating: " ", count: 1 + indent + (number > 0 ? 2 : 0)) + part + "\n"
-        }
+        item = (String(line.prefix(indent)) + marker.0, indent + marker.0.count)
+        words = [String(body.dropFirst(marker.0.count))]
+      } else if let item, (item.hang - 1...item.hang + 1).contains(indent) {
+        words.append(String(body))
+      } else if indent >= 4 {
+        end()
+        text += " \(line)\n"
+      } else if indent > 0 {
+        end()
+        item = (String(line.prefix(indent)), indent)
+        words = [String(body)]
+        end()
       } else {
-        hang = 0
-        paragraph.append(line)
+        // "Arguments: …", "New: …"
+        if item != nil || body.prefixMatch(of: #/[A-Z][A-Za-z ]{1,14}: /#) != nil { end() }
+        words.append(line)
       }
     }
     end()

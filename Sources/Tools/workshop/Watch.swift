@@ -122,7 +122,7 @@ final class Watch {
     guard let job, let status = job.step() else { return }
     self.job = nil
     let (exercise, time, workshop) = (job.exercise, job.time, workshop)
-    let listener: Workshop.Listener = keyboard == nil ? .shell : .watcher(at: ProgressEntry.now("%H:%M:%S"))
+    let listener = listener
     workshop.refresh()
     switch status {
     case ExitStatus.success:
@@ -179,6 +179,10 @@ final class Watch {
     return nil
   }
 
+  private var listener: Workshop.Listener {
+    keyboard == nil ? .shell : .watcher(at: ProgressEntry.now("%H:%M:%S"))
+  }
+
   private var back: Scene { job != nil ? .checking : verdict != nil ? .verdict : .task }
 
   private func checkAll() throws(Complaint) -> Int32? {
@@ -223,7 +227,7 @@ final class Watch {
     switch scene {
     case .task:
       // What is broken was told when it was turned to.
-      text += (try? workshop.taskText(exercise)) ?? workshop.heading(exercise)
+      text += (try? workshop.taskText(exercise, to: listener)) ?? workshop.heading(exercise)
       text +=
         "\n" + page.paragraph("Nothing is changed in it yet; it is checked when you save it.", style: .quiet)
     case .checking:

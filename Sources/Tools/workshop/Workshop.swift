@@ -33,7 +33,7 @@ final class Workshop {
 
   /// What is done once, whatever is asked: a copy of each exercise is kept, and nonsense in the progress is told.
   func open() {
-    do throws(SystemCallError) { try originals.keep(course.exercises) } catch {
+    do throws(SystemCallError) { try originals.keep(course.exercises, progress) } catch {
       note("no copies of the exercises are kept for 'reset': \(error)")
     }
     tellRemarks()

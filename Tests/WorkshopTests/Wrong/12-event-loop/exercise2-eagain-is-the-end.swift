@@ -26,7 +26,7 @@ var clients: [Int32: Client] = [:]  // by descriptor
 while true {
   // poll is told all of them anew each time: some have gone, some have come.
   var entries = [pollfd(fd: listener, events: Int16(POLLIN), revents: 0)]
-  for client in clients.values {
+  for client in clients.values.sorted(by: { $0.connection < $1.connection }) {
     // Room, or bytes: one of them. There is nearly always room, and poll would not wait.
     let event = client.queue.isEmpty ? POLLIN : POLLOUT
     entries.append(pollfd(fd: client.connection, events: Int16(event), revents: 0))
@@ -45,6 +45,9 @@ while true {
 func acceptClient() {
   let connection = accept4(listener, nil, nil, Int32(SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue))
   if connection >= 0 {
+    // Or the kernel holds megabytes for each client that does not read.
+    var room: Int32 = 64 * 1024
+    setsockopt(connection, SOL_SOCKET, SO_SNDBUF, &room, 4)
     clients[connection] = Client(connection)
   } else if errno != EAGAIN, errno != EINTR, errno != ECONNABORTED {
     fail("accept4")
