@@ -8,9 +8,10 @@
 // After each of these it waits for Enter, so that one can look at it. At the end its status is 0. If the
 // kernel refuses a call, the program says so on standard error, and its status is 1: fail does that.
 //
-// Arguments: none. Try it: swiftc -I Sources/CLinux Lessons/01-socket/exercise.swift -o /tmp/exercise
-// and /tmp/exercise. While it waits, `ls -l /proc/PID/fd` in a second terminal shows its descriptors.
-// New calls: socket, dup, close. See: socket(2), dup(2), close(2)
+// - Arguments: none.
+// - Try it: swiftc -I Sources/CLinux Lessons/01-socket/exercise.swift -o /tmp/try && /tmp/try
+//   and while it waits, in a second terminal: ls -l /proc/PID/fd
+// - New: socket, dup, close. See: socket(2), dup(2), close(2)
 
 import Glibc
 

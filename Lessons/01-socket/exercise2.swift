@@ -7,8 +7,9 @@
 // The kernel may refuse at any call, the first one too, and for any reason: the text is errno's (strerror).
 // The limit of 16 descriptors, which the program sets for itself, is there so that it is over soon.
 //
-// Arguments: none. Known calls: socket, close. New: errno.
-// See: socket(2) for its errors, errno(3), strerror(3), getrlimit(2)
+// - Arguments: none.
+// - Known: socket, close. New: errno.
+// - See: socket(2) for its errors, errno(3), strerror(3), getrlimit(2)
 
 import Glibc
 

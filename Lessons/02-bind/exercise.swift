@@ -7,9 +7,9 @@
 // socket: it prints a line that begins with "usage:" on standard error and ends with status 2. If the
 // kernel refuses a call, it says so on standard error and ends with status 1.
 //
-// Arguments: PORT.
-// Try it with 8080, and in a second terminal `nc -l 127.0.0.1 8080`, which is refused.
-// New call: bind. See: bind(2), ip(7), byteorder(3)
+// - Arguments: PORT.
+// - Try it: with 8080, and beside it `nc -l 127.0.0.1 8080`, which is refused.
+// - New: bind. See: bind(2), ip(7), byteorder(3)
 
 import Glibc
 

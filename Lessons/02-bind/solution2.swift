@@ -9,9 +9,9 @@
 // and ends with status 1. The name can be looked up in the manual page; C's perror does not print it. Wrong
 // arguments end with "usage:" and status 2, as before.
 //
-// Arguments: PORT.
-// Try it with 0, and in a second terminal with the port that it has printed.
-// New calls: getsockname, strerrorname_np. See: getsockname(2), strerror(3), bind(2) for its errors
+// - Arguments: PORT, 0 for any.
+// - Try it: with 0, and beside it with the port that it has printed.
+// - New: getsockname, strerrorname_np. See: getsockname(2), strerror(3), bind(2) for its errors
 
 import CLinux
 import Glibc

@@ -12,9 +12,9 @@
 // listening socket its field tcpi_unacked is the length of the accept queue, and tcpi_sacked the limit; ss
 // shows the same two.
 //
-// Arguments: PORT, 0 for any. Errors as in lesson 2.
-// Try it with 8080, `nc 127.0.0.1 8080` in other terminals, and Enter here. `ss -tln` shows the queue, too.
-// New calls: listen, getsockopt with TCP_INFO. See: listen(2), getsockopt(2), tcp(7)
+// - Arguments: PORT, 0 for any. Errors as in lesson 2.
+// - Try it: with 8080, `nc 127.0.0.1 8080` in other terminals, and Enter here. `ss -tln` shows it, too.
+// - New: listen, getsockopt with TCP_INFO. See: listen(2), getsockopt(2), tcp(7)
 
 import CLinux
 import Glibc

@@ -8,9 +8,10 @@
 // one socket.
 //
 // listeningSocket, at the end of the file, is what lessons 2 and 3 have shown.
-// Arguments: PORT, 0 for any. Errors as in lesson 2.
-// Try it with 8080, and `nc 127.0.0.1 8080` in a second terminal, more than once.
-// New call: accept. See: accept(2), ip(7)
+//
+// - Arguments: PORT, 0 for any. Errors as in lesson 2.
+// - Try it: with 8080, and `nc 127.0.0.1 8080` in a second terminal, more than once.
+// - New: accept. See: accept(2), ip(7)
 
 import CLinux
 import Glibc

@@ -11,8 +11,9 @@
 // The descriptor of each connection is close-on-exec. A connection does not inherit that from the listening
 // socket.
 //
-// Arguments: PORT, 0 for any. Try it with 8080, and `nc 127.0.0.1 8080` in two other terminals.
-// New: accept4 (or fcntl with F_SETFD), and two errors of accept. See: accept(2), fcntl(2)
+// - Arguments: PORT, 0 for any.
+// - Try it: with 8080, and `nc 127.0.0.1 8080` in two other terminals.
+// - New: accept4 (or fcntl with F_SETFD), and two errors of accept. See: accept(2), fcntl(2)
 
 import CLinux
 import Glibc

@@ -10,8 +10,10 @@
 // than any buffer.
 //
 // If read fails, the program ends with status 1; the next exercise will do better.
-// Arguments: PORT, 0 for any. Try it with 8080, and `printf 'Hello, kernel' | nc -N 127.0.0.1 8080`.
-// New call: read. See: read(2)
+//
+// - Arguments: PORT, 0 for any.
+// - Try it: with 8080, and `printf 'Hello, kernel' | nc -N 127.0.0.1 8080`.
+// - New: read. See: read(2)
 
 import CLinux
 import Glibc

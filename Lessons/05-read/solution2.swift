@@ -11,10 +11,11 @@
 //     client gone: ECONNRESET (Connection reset by peer)
 // closes the connection, and serves the next client. Any other error of read is treated alike.
 //
-// Arguments: PORT, 0 for any. Try it with 8080, and a client that breaks off (1, 13 is SO_LINGER):
+// - Arguments: PORT, 0 for any.
+// - Try it: with 8080, and a client that breaks off (1, 13 is SO_LINGER):
 //     python3 -c 'import socket; c = socket.create_connection(("127.0.0.1", 8080)); c.send(b"half")
 //     c.setsockopt(1, 13, bytes([1, 0, 0, 0, 0, 0, 0, 0]))'
-// New: read's errors. See: read(2), recv(2), signal(7) for EINTR, socket(7) for SO_LINGER
+// - New: read's errors. See: read(2), recv(2), signal(7) for EINTR, socket(7) for SO_LINGER
 
 import CLinux
 import Glibc

@@ -9,8 +9,9 @@
 //     client gone: EPIPE (Broken pipe)
 // closes the connection, and sends the next client its 1 MiB.
 //
-// Arguments: PORT, 0 for any. Try it with 8080, and `nc -z 127.0.0.1 8080`, which hangs up at once; more than once.
-// New: SIGPIPE and EPIPE. See: write(2), send(2) for MSG_NOSIGNAL, signal(2), signal(7)
+// - Arguments: PORT, 0 for any.
+// - Try it: with 8080, and `nc -z 127.0.0.1 8080`, which hangs up at once; more than once.
+// - New: SIGPIPE and EPIPE. See: write(2), send(2) for MSG_NOSIGNAL, signal(2), signal(7)
 
 import CLinux
 import Glibc

@@ -8,8 +8,10 @@
 // signal may also come before a single byte was taken (EINTR). Each byte is to arrive once, in order.
 //
 // If write fails otherwise, the program ends with status 1; the next exercise will do better.
-// Arguments: PORT, 0 for any. Try it with 8080, and `nc -d 127.0.0.1 8080 | wc -c`.
-// New call: write. See: write(2), send(2)
+//
+// - Arguments: PORT, 0 for any.
+// - Try it: with 8080, and `nc -d 127.0.0.1 8080 | wc -c`.
+// - New: write. See: write(2), send(2)
 
 import CLinux
 import Glibc

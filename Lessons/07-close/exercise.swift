@@ -11,8 +11,9 @@
 // When the client is served, or is gone, its connection is to be closed once, whatever happened to it.
 // While the program waits for the next client, it has its listening socket and no other.
 //
-// Arguments: PORT, 0 for any. Try it with 8080, and `printf 'Hello, kernel' | nc -N 127.0.0.1 8080`.
-// Known call: close. See: close(2), tcp(7), ss(8)
+// - Arguments: PORT, 0 for any.
+// - Try it: with 8080, and `printf 'Hello, kernel' | nc -N 127.0.0.1 8080`.
+// - Known: close. See: close(2), tcp(7), ss(8)
 
 import CLinux
 import Glibc

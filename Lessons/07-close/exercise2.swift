@@ -11,9 +11,10 @@
 //
 // Clients that break off are reported on standard error, as before. (A real server sets a limit to its
 // patience, too.)
-// Arguments: PORT, 0 for any.
-// Try it with 8080, and `echo hello | nc -N 127.0.0.1 8080`; end it with ctrl-C, and start it again.
-// New calls: shutdown, setsockopt with SO_REUSEADDR. See: shutdown(2), socket(7), tcp(7)
+//
+// - Arguments: PORT, 0 for any.
+// - Try it: with 8080, and `echo hello | nc -N 127.0.0.1 8080`; end it with ctrl-C, and start it again.
+// - New: shutdown, setsockopt with SO_REUSEADDR. See: shutdown(2), socket(7), tcp(7)
 
 import CLinux
 import Glibc

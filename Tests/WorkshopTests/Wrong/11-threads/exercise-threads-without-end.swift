@@ -1,4 +1,4 @@
-// wrong: it starts a thread over and over
+// wrong: it starts a thread over and over, before there is a client
 
 import CLinux
 import Glibc
@@ -9,16 +9,19 @@ guard CommandLine.arguments.count == 2, let port = UInt16(CommandLine.arguments[
 }
 let limit = 65_536  // bytes of a message
 signal(SIGPIPE, SIG_IGN)
-let listener = listeningSocket(port)
-while true {
-  let connection = nextClient()
+do {
   var thread = pthread_t()
   while pthread_create(
     &thread, nil,
     { _ in
       pause(); return nil
     }, nil) == 0
-  { usleep(10_000) }
+  {}
+}
+let listener = listeningSocket(port)
+while true {
+  let connection = nextClient()
+  var thread = pthread_t()
   // The descriptor itself goes to the thread, as a pointer that leads nowhere: `connection` is soon the next one.
   let error = pthread_create(
     &thread, nil, serveInThread, UnsafeMutableRawPointer(bitPattern: Int(connection)))

@@ -26,7 +26,7 @@ var clients: [Int32: Client] = [:]  // by descriptor
 while true {
   // poll is told all of them anew each time: some have gone, some have come.
   var entries = [pollfd(fd: listener, events: Int16(POLLIN), revents: 0)]
-  for client in clients.values {
+  for client in clients.values.sorted(by: { $0.connection < $1.connection }) {
     // Room, or bytes: one of them. There is nearly always room, and poll would not wait.
     let event = client.queue.isEmpty ? POLLIN : POLLOUT
     entries.append(pollfd(fd: client.connection, events: Int16(event), revents: 0))

@@ -24,7 +24,7 @@ var clients: [Int32: Client] = [:]  // by descriptor
 while true {
   // poll is told all of them anew each time: some have gone, some have come.
   var entries = [pollfd(fd: listener, events: Int16(POLLIN), revents: 0)]
-  for descriptor in clients.keys {
+  for descriptor in clients.keys.sorted() {
     entries.append(pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0))
   }
   guard poll(&entries, nfds_t(entries.count), -1) >= 0 || errno == EINTR else { fail("poll") }
