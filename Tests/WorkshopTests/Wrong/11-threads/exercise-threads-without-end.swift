@@ -16,7 +16,7 @@ do {
     { _ in
       pause(); return nil
     }, nil) == 0
-  { usleep(20_000) }
+  {}
 }
 let listener = listeningSocket(port)
 while true {
