@@ -105,7 +105,10 @@ public struct Judge {
     guard compiled.succeeded else {
       throw Complaint("it does not compile. swiftc says:\n\n\(compiled.output)")
     }
-    guard let trial = check.trials.first else { return ExitStatus.failure }
+    // One in which the program is to be refused shows least.
+    guard let trial = check.trials.first(where: { !$0.refuses }) ?? check.trials.first else {
+      return ExitStatus.failure
+    }
     return try TrialRun(trial, port: try JudgesPort(), place: place).predict(
       appearance: appearance, hearsPackets: isOwnNetwork)
   }

@@ -63,7 +63,9 @@ func lasting(_ text: String) -> String {
   }
   var paragraphs: [String] = []
   for line in lines {
-    let text = masked(String(line))
+    // How long a poll still waits; and whether a reset has come before the byte that meets it, or after.
+    let text = masked(String(line)).replacing(/(poll\(.*, )\d+\)/) { "\($0.output.1)N)" }
+      .replacing("EPIPE (Broken pipe)", with: "ECONNRESET (Connection reset by peer)")
     // What is indented further goes on with the line above it.
     let isContinued = line.hasPrefix("     ") && !line.contains("^")
     if isContinued, let last = paragraphs.popLast() {

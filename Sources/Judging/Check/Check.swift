@@ -103,6 +103,11 @@ struct Trial: Sendable, Decodable {
     }
   }
 
+  /// Whether the program is to end with a status that tells of a failure.
+  var refuses: Bool {
+    expectations.contains { if case .exit(let status) = $0.kind { status != 0 } else { false } }
+  }
+
   /// Whether it is left to end by itself.
   var endsByItself: Bool { expectations.contains { if case .exit = $0.kind { true } else { false } } }
 }

@@ -21,7 +21,7 @@ struct Expectation: Sendable, Decodable {
   }
 
   let kind: Kind
-  let advice: StepAdvice
+  var advice: StepAdvice
 
   static let verbs = [
     "listening", "socket", "closed", "called", "order", "exit", "output", "errors", "descriptors", "threads",

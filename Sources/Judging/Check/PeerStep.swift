@@ -67,10 +67,11 @@ struct PeerStep: Sendable, Decodable {
       }
       action = .signal(number)
     case "input": action = .input(members.isNull(verb) ? nil : try members.required(verb))
-    default: action = .expect(try members.required(verb))
-    }
-    if verb == "expect", let name = StepAdvice.names.first(where: members.has) {
-      throw members.mistake("'\(name)' stands beside 'expect' here; it belongs inside, to the expectation")
+    default:
+      var expectation = try members.required(verb, Expectation.self)
+      // The deadline may stand inside or beside it.
+      if members.has("within") { expectation.advice = try StepAdvice(members) }
+      action = .expect(expectation)
     }
     advice = try StepAdvice(members)
     try members.refuse(allBut: [verb] + further + StepAdvice.names)

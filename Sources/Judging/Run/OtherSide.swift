@@ -305,6 +305,11 @@ final class OtherSide {
     let judgement = Judgement(
       expectation, program: program, record: record, port: port, connections: connections)
     if case .exit = expectation.kind { endsInput = true }
+    if isPatient {
+      // Nobody is judged: what comes next is to come when the program is ready for it.
+      _ = wait(expectation.advice.within) { record.now.end != nil || program.rests() }
+      return
+    }
     func isSo() -> Bool {
       judgement.holds() && (!judgement.isOfRest || program.rests() && judgement.holds())
     }
@@ -321,6 +326,7 @@ final class OtherSide {
     let limit = UInt64(milliseconds) * 1_000_000
     var worked: UInt64?
     var sinceEnd: UInt64?
+    var restingSince: UInt64?
     while true {
       pump()
       if isSo() { return true }
@@ -332,7 +338,11 @@ final class OtherSide {
         if monotonicNanoseconds() &- end > 300_000_000 { return isSo() }
       }
       if isPatient {
+        // Whoever is asked holds the program up at a call. One that rests by itself waits for what does not come.
         if record.now.end != nil { return isSo() }
+        let now = monotonicNanoseconds()
+        restingSince = program.isBusy ? nil : restingSince ?? now
+        if let since = restingSince, now &- since > limit + 1_000_000_000 { return isSo() }
       } else if spent > limit {
         // On a machine that has no time for it, a program has not had its second yet.
         let hasHadItsTime = worked.map { program.processorTime &- $0 > max(limit, 1_000_000_000) } ?? false

@@ -153,6 +153,10 @@ final class ProgramState {
         return "It waits in \(text)" + (socket.map { " — \($0.inWords)" } ?? "") + "."
       }.joined(separator: " ")
     }
+    _ = poll(nil, 0, 50)
+    let later = record.now
+    if let end = later.end { return end.inASentence }
+    if later.steps > now.steps + 2 { return "It makes call after call." }
     let state = ProcessStatus(of: process)?.state ?? "?"
     if state == "R" {
       return "It uses the processor and makes no call that concerns a socket: a loop that never ends?"

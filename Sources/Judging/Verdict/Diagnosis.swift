@@ -41,6 +41,19 @@ struct Diagnosis {
     return "\(step.call.systemCall.name) has failed: \(error)."
   }
 
+  /// What is likely wrong with the arguments of a call that failed.
+  private static func advice(_ step: Step) -> String? {
+    guard let error = step.call.error, [.bind, .connect].contains(step.call.systemCall) else { return nil }
+    if step.text.call.contains("1.0.0.127") {
+      return
+        "1.0.0.127 is 127.0.0.1 with its bytes exchanged: sin_addr is in network byte order, as inet_addr gives it."
+    }
+    if error.rawValue == EAFNOSUPPORT || error.rawValue == EINVAL && step.text.call.contains("AF_UNSPEC") {
+      return "sin_family says which kind of address it is; it is to be AF_INET, and 0 when nobody has set it."
+    }
+    return nil
+  }
+
   private var isEnded: Bool { record.now.end != nil }
 
   // --- what is true of all ---
@@ -64,7 +77,7 @@ struct Diagnosis {
       failure.hint = hint
       failure.missing =
         [EINTR, ECONNABORTED].contains(error.rawValue) ? "\(injected.step.call.systemCall.name), again" : nil
-    } else if failure.hint == nil || isEnded && failure.missing == nil && !failure.isHintTheChecks {
+    } else if failure.missing == nil, failure.hint == nil || isEnded && !failure.isHintTheChecks {
       failure.hint = hint
     }
     return failure
@@ -118,7 +131,8 @@ struct Diagnosis {
     // A call that failed comes before one that is missing.
     if let failed = failure(of: [.socket, .bind, .listen, .setsockopt]) {
       result.observed.insert(failed, at: 0)
-      result.hint = "What errno says is told with that call below."
+      result.hint =
+        record.now.lastFailure.flatMap(Self.advice) ?? "What errno says is told with that call below."
       return result
     }
     result.missing = ["socket", "bind", "listen"].first { !has($0) }
@@ -328,7 +342,12 @@ struct Diagnosis {
         "\(name) has \(errno == nil ? "succeeded" : "failed so") \(found == 1 ? "once" : "\(found) times")."
       ]
       if found < count ?? 1, errno == nil { result.missing = name.description }
-      if let failed = failure(of: Array(name.calls)) { result.observed.append(failed) }
+      if let failed = failure(of: Array(name.calls)) {
+        result.observed.append(failed)
+        // It is not missing, but goes wrong.
+        result.missing = nil
+        result.hint = now.lastFailure.flatMap(Self.advice)
+      }
     case .order(let names):
       result.observed = names.map { name in "\(name): \(now.first(name).map { "step \($0)" } ?? "never")" }
       result.missing = names.first { now.first($0) == nil }?.description
