@@ -147,6 +147,11 @@ final class ProgramState {
     if let end = now.end { return end.inASentence }
     guard let process = now.processes.first else { return nil }
     let waiting = waiting
+    // A loop may be seen at any place; what it does is the same.
+    if let again = now.again, again.times >= 20, waiting.allSatisfy({ $0.call.systemCall == again.call }) {
+      let result = again.error.map { "fails with \($0.name)" } ?? "returns 0"
+      return "It calls \(again.call.name) again and again, and each time it \(result)."
+    }
     if !waiting.isEmpty {
       return waiting.map { call, text in
         let socket = call.descriptor.flatMap { number in sockets().first { $0.descriptor == number } }

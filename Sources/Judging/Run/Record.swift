@@ -32,6 +32,8 @@ final class Record: Sendable {
     var firstSuccess: [SystemCall: Int] = [:]
     /// The last call that failed, injected ones and those that only say "later" left out.
     var lastFailure: Step?
+    /// The last call, and how often it has come to nothing in a row: 0, or the same errno, of the same descriptor.
+    var again: (call: SystemCall, descriptor: Int32?, error: ErrorNumber?, times: Int)?
     /// The last call to which something was done, and the number of its step.
     var lastInjected: (step: Step, number: Int)?
     /// The last write that took less than it was given.
@@ -120,6 +122,17 @@ final class Recorder: Teller {
     state.lastCall = monotonicNanoseconds()
     for socket in step.after where !socket.holders.isEmpty {
       if let cookie = socket.state.cookie { state.held.insert(cookie) }
+    }
+    if call.error != nil || call.result == 0 {
+      let isAgain =
+        state.again.map {
+          ($0.call, $0.descriptor, $0.error) == (call.systemCall, call.descriptor, call.error)
+        }
+        ?? false
+      let times = isAgain ? (state.again?.times ?? 0) + 1 : 1
+      state.again = (call.systemCall, call.descriptor, call.error, times)
+    } else {
+      state.again = nil
     }
     // Such a connect has begun, and goes on by itself.
     let hasBegun = call.systemCall == .connect && call.error?.rawValue == EINPROGRESS

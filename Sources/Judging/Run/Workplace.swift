@@ -14,17 +14,28 @@ struct Workplace {
   init() throws(Complaint) {
     let parent = FileManager.default.temporaryDirectory.path
     Self.sweep(parent)
-    var template = Array("\(parent)/\(Self.beginning)XXXXXX".utf8CString)
+    var made = try Self.make(parent)
+    // Another judge that sweeps may have taken it for one that was left behind, before it was locked.
+    while access("\(made.folder)/lock", F_OK) != 0 {
+      close(made.lock)
+      made = try Self.make(parent)
+    }
+    (folder, lock) = made
+    try prepare()
+  }
+
+  private static func make(_ parent: String) throws(Complaint) -> (folder: String, lock: Int32) {
+    var template = Array("\(parent)/\(beginning)XXXXXX".utf8CString)
     guard mkdtemp(&template) != nil else {
       throw Complaint(
         "no temporary folder can be made in \(parent): \(ErrorNumber.last). TMPDIR names another place")
     }
-    folder = template.withUnsafeBufferPointer { $0.baseAddress.map { String(cString: $0) } ?? "" }
-    lock = open("\(folder)/lock", O_CREAT | O_RDWR | O_CLOEXEC, 0o600)
-    guard lock >= 0, flock(lock, LOCK_EX | LOCK_NB) == 0 else {
+    let folder = template.withUnsafeBufferPointer { $0.baseAddress.map { String(cString: $0) } ?? "" }
+    let lock = open("\(folder)/lock", O_CREAT | O_RDWR | O_CLOEXEC, 0o600)
+    guard lock >= 0, flock(lock, LOCK_EX) == 0 else {
       throw Complaint("\(folder)/lock cannot be made: \(ErrorNumber.last)")
     }
-    try prepare()
+    return (folder, lock)
   }
 
   /// Makes the program's folder, where there is none; it may have been taken away by the program itself.

@@ -91,6 +91,8 @@ struct Diagnosis {
     guard let injection = step.call.injection else { return nil }
     switch injection.fault.effect {
     case .length:
+      // It failed by itself, and not because it was short.
+      guard step.call.error == nil else { return nil }
       let moved = step.call.result ?? 0
       return
         "\(name) was given \(injection.length ?? 0) bytes and moved \(moved): the judge let it be short, as the kernel may at any time. What it "
