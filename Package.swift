@@ -130,7 +130,7 @@ let package = Package(
     tests("LessonTests", (lessons + labs).map { .init(stringLiteral: $0) } + ["follow", "SystemCalls"]),
     tests("ToolTests", ["follow", "compare", "SystemCalls"]),
     tests("JudgingTests", ["Judging", "CommandLineTool"]),
-    tests("WorkshopTests", ["workshop", "SystemCalls"]),
+    tests("WorkshopTests", ["workshop", "contact-server", "contact-client", "SystemCalls"]),
   ] + lessons.map(lesson) + labs.map(lab) + wrappers.map(wrapper),
   swiftLanguageModes: [.v6]
 )

@@ -34,6 +34,9 @@ public struct Judge {
   /// What an executable that judges does first: it is started again as the program that is judged. Returns for any other command
   /// line.
   public static func becomeProgram(_ arguments: [String]) {
+    if arguments.first == isolationTrial {
+      exit((try? Isolation.enter()) == nil ? ExitStatus.failure : ExitStatus.success)
+    }
     guard let words = Launcher.becomeTraced(arguments) else { return }
     _ = ProgramStart.become(words)
     exit(
@@ -41,13 +44,25 @@ public struct Judge {
       complaint: Complaint("\(words.first ?? "") is for this program's own use", status: 2))
   }
 
+  private static let isolationTrial = "--try-isolation"
+
+  /// Moves this process into a network of its own, where that is possible. Else it is judged among others, on a port that is free.
+  ///
+  /// Somebody else tries it first: there are systems on which the new network is to be had, and its loopback interface stays
+  /// down; and there is no way back.
+  private static func isolate() -> Bool {
+    guard ChildProcess.run(["/proc/self/exe", isolationTrial])?.status == ExitStatus.success else {
+      return false
+    }
+    return (try? Isolation.enter()) != nil
+  }
+
   /// Judges. To be called once in a process, before it has a second thread.
   ///
   /// - Throws: where nothing can be judged here: no compiler, no ptrace. With status 130 where it was interrupted.
   public func judge() throws(Complaint) -> Verdict {
     signal(SIGPIPE, SIG_IGN)
-    // Where that is refused, it is judged among others: the port is a free one then, too.
-    _ = try? Isolation.enter()
+    _ = Self.isolate()
     let place = try Workplace()
     defer { place.remove() }
     let compiled = try Compiler.compile(source, headers: headers, to: place.program)
@@ -83,7 +98,7 @@ public struct Judge {
   /// - Throws: where it does not compile, or cannot be followed.
   public func predict() throws(Complaint) -> Int32 {
     signal(SIGPIPE, SIG_IGN)
-    let isOwnNetwork = (try? Isolation.enter()) != nil
+    let isOwnNetwork = Self.isolate()
     let place = try Workplace()
     defer { place.remove() }
     let compiled = try Compiler.compile(source, headers: headers, to: place.program)

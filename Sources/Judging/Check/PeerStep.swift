@@ -69,6 +69,9 @@ struct PeerStep: Sendable, Decodable {
     case "input": action = .input(members.isNull(verb) ? nil : try members.required(verb))
     default: action = .expect(try members.required(verb))
     }
+    if verb == "expect", let name = StepAdvice.names.first(where: members.has) {
+      throw members.mistake("'\(name)' stands beside 'expect' here; it belongs inside, to the expectation")
+    }
     advice = try StepAdvice(members)
     try members.refuse(allBut: [verb] + further + StepAdvice.names)
   }

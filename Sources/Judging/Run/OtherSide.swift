@@ -16,7 +16,7 @@ final class OtherSide {
   /// The writing end of the program's standard input; -1 once it is closed.
   private var input: Int32
   /// What it is still to get there, and whether that is all.
-  private var unfed: ArraySlice<UInt8> = []
+  private(set) var unfed: ArraySlice<UInt8> = []
   private var endsInput = false
   /// Whether there is no end to what the program may take.
   private let isPatient: Bool
@@ -310,8 +310,8 @@ final class OtherSide {
     }
     if wait(expectation.advice.within, until: isSo) { return }
     let diagnosis = diagnosis()
-    // It was slow, and is not wrong.
-    if isSo() { return }
+    // It was slow, and is not wrong; and one that never rests shows what it shows.
+    if judgement.holds() { return }
     throw diagnosis.not(judgement).advised(by: expectation.advice)
   }
 
@@ -353,6 +353,7 @@ extension Failure {
     failure.expected = advice.because ?? expected
     failure.missing = advice.missing ?? missing
     failure.hint = advice.hint ?? hint
+    failure.isHintTheChecks = advice.hint != nil
     return failure
   }
 }

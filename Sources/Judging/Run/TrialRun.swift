@@ -200,7 +200,7 @@ final class LimitWatch {
     if state.mostThreads > limits.threads {
       return Failure(
         "the program has no more than \(limits.threads) threads",
-        observed: ["It had \(state.mostThreads), and was ended."])
+        observed: ["It had more, and was ended."])
     }
     if printed {
       return Failure(
@@ -218,7 +218,7 @@ final class LimitWatch {
     if kibibytes >> 10 > limits.memory {
       return Failure(
         "the program needs no more than \(limits.memory) MiB of memory",
-        observed: ["It has taken \(kibibytes >> 10) MiB, and was ended."],
+        observed: ["It has taken more, and was ended."],
         hint: "What grows with each turn of a loop?")
     }
     if now &- start > UInt64(limits.seconds) * 1_000_000_000 {

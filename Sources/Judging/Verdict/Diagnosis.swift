@@ -10,8 +10,11 @@ struct Diagnosis {
   private let program: ProgramState
   private let record: Record
   private let port: UInt16
+  /// Whether its standard input is full of what it has not read.
+  private let hasUnreadInput: Bool
 
   init(_ side: OtherSide) {
+    hasUnreadInput = !side.unfed.isEmpty
     program = side.program
     record = side.record
     port = side.port
@@ -56,12 +59,12 @@ struct Diagnosis {
     guard let injected = now.lastInjected, now.steps - injected.number < Self.near,
       let hint = Self.hint(injected.step)
     else { return failure }
-    if isEnded, now.steps == injected.number, let error = injected.step.call.error {
+    if isEnded, !failure.isHintTheChecks, now.steps == injected.number, let error = injected.step.call.error {
       // It has given up because of it.
       failure.hint = hint
       failure.missing =
         [EINTR, ECONNABORTED].contains(error.rawValue) ? "\(injected.step.call.systemCall.name), again" : nil
-    } else if failure.hint == nil || isEnded && failure.missing == nil {
+    } else if failure.hint == nil || isEnded && failure.missing == nil && !failure.isHintTheChecks {
       failure.hint = hint
     }
     return failure
@@ -218,7 +221,11 @@ struct Diagnosis {
     }
     let (observed, missing) = progress(connection)
     result.observed += observed + standing
-    if isEnded, missing == nil || missing == "accept" {
+    if hasUnreadInput {
+      result.missing = "read from standard input, again"
+    } else if let short = record.now.shortWrite, !got.isEmpty {
+      rewrite(short, &result)
+    } else if isEnded, missing == nil || missing == "accept" {
       if missing == nil, got.isEmpty, !has("write") {
         result.missing = has("read") ? "write" : has("accept") || has("connect") ? "read" : "accept"
       }
@@ -229,8 +236,6 @@ struct Diagnosis {
         result.hint =
           "One read returns what has come so far, and no more. What has not come yet needs another one."
       }
-    } else if let short = record.now.shortWrite, !got.isEmpty {
-      rewrite(short, &result)
     } else if !has("write") {
       result.missing = has("read") ? "write" : "read"
     }

@@ -9,6 +9,8 @@ struct Failure: Error, Sendable {
   /// The likely missing call.
   var missing: String?
   var hint: String?
+  /// The check's own hint, which is for this very failure.
+  var isHintTheChecks = false
 
   init(
     _ expected: String, observed: [String], difference: ByteDifference? = nil, missing: String? = nil,

@@ -38,8 +38,10 @@ struct Place {
     self.package = package
     self.current = current
     let words = CommandLine.arguments.first ?? "workshop"
-    // What 'swift run' starts has a whole path, which nobody has typed.
-    let isBuilt = words.hasPrefix("/") && words.contains("/.build/")
+    // What 'swift run' starts has a path that nobody has typed: a whole one, or one with the processor's name.
+    let isTyped = [".build/debug/", ".build/release/", "./"].contains(where: words.hasPrefix)
+    let isBuilt =
+      !isTyped && (words.hasPrefix(".build/") || words.hasPrefix("/") && words.contains("/.build/"))
     invocation = isBuilt && here != nil ? "swift run workshop" : Self.quoted(words)
   }
 

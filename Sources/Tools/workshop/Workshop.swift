@@ -105,7 +105,10 @@ final class Workshop {
   func nextSteps(after exercise: Exercise? = nil, to listener: Listener = .shell) -> String {
     guard let next = next(after: exercise) else {
       guard doneCount == course.exercises.count else { return "" }
-      return page.marked("★", .good, "All \(course.exercises.count) exercises are done.")
+      return page.marked(
+        "★", .good,
+        course.exercises.count == 1
+          ? "The exercise is done." : "All \(course.exercises.count) exercises are done.")
     }
     let words = "Next is exercise \(next.number), \(next.name): \(next.title)"
     if case .watcher = listener { return page.paragraph("\(words). Press n for it.") }

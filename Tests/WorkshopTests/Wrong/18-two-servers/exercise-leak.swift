@@ -125,7 +125,8 @@ func dialLater(_ neighbour: Neighbour) {
   neighbour.isDialled = false
   // At random, so that servers that have lost each other do not dial in step.
   neighbour.dialAt = now() + neighbour.wait * Double.random(in: 0.5...1)
-  neighbour.wait = min(30, neighbour.wait * 2)
+  // Much longer, so that nothing changes while it is looked at.
+  neighbour.wait = min(30, neighbour.wait * 20)
 }
 
 /// A socket that we dial with has become writable. False where it is not connected, or with itself.
