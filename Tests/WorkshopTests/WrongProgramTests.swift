@@ -29,18 +29,23 @@ extension WrongProgram {
   /// environment it is written anew.
   func isToldWhy() throws {
     try TemporaryCourse.with(exercise, source: source) { course in
-      let judged = try course.judged()
-      #expect(!judged.passed)
-      #expect(!judged.text.contains("does not compile"), "\(judged.text)")
-      #expect(words(judged.text).contains(words(try fault())), "\(judged.text)")
-      let told = lasting(judged.text)
-      if getenv("SOCKETSTEPS_WRITE_TRANSCRIPTS") != nil {
-        let before = try? String(contentsOfFile: verdict, encoding: .utf8)
-        if before != told { try told.write(toFile: verdict, atomically: true, encoding: .utf8) }
-      } else {
-        let kept = try String(contentsOfFile: verdict, encoding: .utf8)
-        #expect(told == kept, "\(judged.text)")
+      func told() throws -> String {
+        let judged = try course.judged()
+        #expect(!judged.passed)
+        #expect(!judged.text.contains("does not compile"), "\(judged.text)")
+        #expect(words(judged.text).contains(words(try fault())), "\(judged.text)")
+        return lasting(judged.text)
       }
+      var verdict = try told()
+      let kept = try? String(contentsOfFile: self.verdict, encoding: .utf8)
+      if getenv("SOCKETSTEPS_WRITE_TRANSCRIPTS") != nil {
+        if kept != verdict { try verdict.write(toFile: self.verdict, atomically: true, encoding: .utf8) }
+        return
+      }
+      // The fault is named each time. Where the program stands when it is looked at, and whether a reset or the bytes before it came
+      // first, the kernel's schedule decides: one of three is told in the same words.
+      for _ in 0..<2 where verdict != kept { verdict = try told() }
+      #expect(verdict == kept)
     }
   }
 }

@@ -266,7 +266,7 @@ struct Diagnosis {
   }
 
   func otherBytes(_ expected: String, _ connection: Connection, _ difference: ByteDifference) -> Failure {
-    var result = Failure(expected, observed: ["Other bytes have come."] + standing, difference: difference)
+    var result = Failure(expected, observed: ["Other bytes have come."], difference: difference)
     if let short = record.now.shortWrite { rewrite(short, &result) }
     return result
   }
