@@ -89,13 +89,18 @@ enum ContactWitness {
             time.sleep(0.01)
     def free_port(host=LOOPBACK):
         with socket.socket() as s: s.bind((host, 0)); return s.getsockname()[1]
+    dialled = set()
     def dial(port, host=LOOPBACK, source=None, small=False):
-        s = socket.socket()
+        # Somebody's lines in the log are found by the port: the kernel would give one that is free again to the next.
+        while True:
+            s = socket.socket(); s.bind((source or "0.0.0.0", 0))
+            if s.getsockname()[1] not in dialled: break
+            s.close()
+        dialled.add(s.getsockname()[1])
         if small:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
             s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 262144)
         s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1); s.settimeout(30)
-        if source: s.bind((source, 0))
         s.connect((host, port)); return s
     def ended(s):
         # Whether the other side has closed it, with FIN or RST; what it has sent before is passed over.
