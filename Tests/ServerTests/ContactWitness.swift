@@ -89,14 +89,14 @@ enum ContactWitness {
             time.sleep(0.01)
     def free_port(host=LOOPBACK):
         with socket.socket() as s: s.bind((host, 0)); return s.getsockname()[1]
-    dialled = set()
+    ports_dialled = set()
     def dial(port, host=LOOPBACK, source=None, small=False):
         # Somebody's lines in the log are found by the port: the kernel would give one that is free again to the next.
         while True:
             s = socket.socket(); s.bind((source or "0.0.0.0", 0))
-            if s.getsockname()[1] not in dialled: break
+            if s.getsockname()[1] not in ports_dialled: break
             s.close()
-        dialled.add(s.getsockname()[1])
+        ports_dialled.add(s.getsockname()[1])
         if small:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
             s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 262144)

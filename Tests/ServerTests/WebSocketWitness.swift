@@ -133,15 +133,15 @@ enum WebSocketWitness {
         def reset(self):
             self.s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)); self.s.close()
 
-    dialled = set()
+    ports_dialled = set()
     def dial(port, host=LOOPBACK, small=False):
         # Somebody's lines in the log are found by the port: the kernel would give one that is free again to the next.
         while True:
             s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
             s.bind(("::" if ":" in host else "0.0.0.0", 0))
-            if s.getsockname()[1] not in dialled: break
+            if s.getsockname()[1] not in ports_dialled: break
             s.close()
-        dialled.add(s.getsockname()[1])
+        ports_dialled.add(s.getsockname()[1])
         if small:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
             s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 262144)
