@@ -274,6 +274,8 @@ public final class WebSocketSession {
         // What is answered is not to become more than what can be sent.
         if outbox.count >= Self.highWater { sendOut() }
       }
+      // It may have stopped behind a message of which nobody needs anything any more.
+      reader.letGo()
       // Where it had to stop, between two frames.
       if phase == .open || phase == .closing, !rest.isEmpty { kept = Array(rest) }
     } catch { fail(error.code, error.description) }

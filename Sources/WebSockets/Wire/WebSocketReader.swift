@@ -67,14 +67,8 @@ public struct WebSocketReader: ~Copyable {
     (message, control) = (nil, nil)
   }
 
-  /// Takes what comes next.
-  ///
-  /// - Parameter bytes: what has come. It is unmasked in its place, and what was taken is taken out of it.
-  /// - Returns: nil where nothing is whole: then `bytes` is empty.
-  /// - Throws: what the peer has done wrong, once; from then on everything is passed over.
-  public mutating func next(from bytes: inout UnsafeMutableRawBufferPointer) throws(WebSocketViolation)
-    -> WebSocketEvent?
-  {
+  /// Lets go of what was handed out last. Taking what comes next does so, too; nobody knows when that will be.
+  public mutating func letGo() {
     if isMessageHandedOut {
       isMessageHandedOut = false
       message = nil
@@ -83,6 +77,17 @@ public struct WebSocketReader: ~Copyable {
       isControlHandedOut = false
       control = nil
     }
+  }
+
+  /// Takes what comes next.
+  ///
+  /// - Parameter bytes: what has come. It is unmasked in its place, and what was taken is taken out of it.
+  /// - Returns: nil where nothing is whole: then `bytes` is empty.
+  /// - Throws: what the peer has done wrong, once; from then on everything is passed over.
+  public mutating func next(from bytes: inout UnsafeMutableRawBufferPointer) throws(WebSocketViolation)
+    -> WebSocketEvent?
+  {
+    letGo()
     if hasFailed {
       bytes = UnsafeMutableRawBufferPointer(rebasing: bytes[bytes.count...])
       return nil
